@@ -262,16 +262,8 @@ pub enum LogLevel {
 
 impl LogLevel {
     /// All levels, most severe first.
-    pub const ALL: [Self; 8] = [
-        Self::Emerg,
-        Self::Alert,
-        Self::Crit,
-        Self::Error,
-        Self::Warn,
-        Self::Notice,
-        Self::Info,
-        Self::Debug,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Emerg, Self::Alert, Self::Crit, Self::Error, Self::Warn, Self::Notice, Self::Info, Self::Debug];
 
     /// The word nginx and Envoy's users know.
     pub fn as_str(self) -> &'static str {

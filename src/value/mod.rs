@@ -55,7 +55,9 @@ pub fn shown(text: &str) -> String {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             // What a terminal or a log reader would obey: controls, separators, bidirectional and invisible marks.
-            c if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}') => {
+            c if c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}') =>
+            {
                 out.extend(c.escape_unicode());
             }
             c => out.push(c),
