@@ -2,7 +2,10 @@
 #![deny(missing_docs)]
 
 // The pure core, in the order of the pipeline.
+pub mod annotations;
+pub mod model;
 pub mod problem;
+pub mod snapshot;
 pub mod value;
 
 // The shell.

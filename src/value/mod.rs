@@ -2,9 +2,17 @@
 //!
 //! Renderers accept nothing else from a user. Nothing here does IO or knows the rest of the crate.
 
+pub mod cidr;
+pub mod header;
 pub mod host;
+pub mod log;
+pub mod number;
 pub mod path;
 pub mod reference;
+pub mod regex;
+pub mod rewrite;
+pub mod size;
+pub mod tls;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -88,6 +88,28 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// A name of a Service port (IANA_SVC_NAME): at most 63 of `a-z A-Z 0-9 -`. Longer than the API's 15, because files may
+/// say what they want and the limit protects nothing.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct PortName(String);
+
+impl PortName {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for PortName {
+    const GRAMMAR: &'static str = "a name of letters, digits and `-`";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let good = (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if good { Ok(Self(text.to_owned())) } else { Err(Invalid::new("is not a name of a port", Self::GRAMMAR)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

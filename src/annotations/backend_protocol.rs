@@ -1,0 +1,1 @@
+//! `backend-protocol`: what the proxy speaks to the endpoints. Becomes part of the upstream.

@@ -1,0 +1,72 @@
+//! Regular expressions of paths, compiled with nginx's own engine before nginx ever sees them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Invalid, Value};
+
+/// A PCRE2 expression for the beginning of a path: at most 1024 bytes, no control characters, compiles as it will be
+/// written (anchored at the start, in either case).
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct Regex(String);
+
+impl Regex {
+    /// The expression as given, without an anchor.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// How many capturing groups it has: `$1` to `$n` exist.
+    pub fn captures(&self) -> usize {
+        // It compiled when it was parsed; an expression that no longer does has no groups to offer.
+        compile(&self.0).map_or(0, |regex| regex.captures_len() - 1)
+    }
+}
+
+fn compile(text: &str) -> Result<pcre2::bytes::Regex, pcre2::Error> {
+    pcre2::bytes::RegexBuilder::new().caseless(true).build(&format!("^{text}"))
+}
+
+impl Value for Regex {
+    const GRAMMAR: &'static str = "a Perl-compatible regular expression of at most 1024 bytes";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.len() > 1024 {
+            return Err(Invalid::new("is longer than 1024 bytes", Self::GRAMMAR));
+        }
+        if text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
+            return Err(Invalid::new("has a control character", Self::GRAMMAR));
+        }
+        match compile(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => Err(Invalid::new(format!("is no regular expression ({error})"), Self::GRAMMAR)),
+        }
+    }
+}
+
+impl fmt::Display for Regex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_compile_is_refused_with_the_engines_words() {
+        let wrong = Regex::parse("/a(b").unwrap_err().wrong;
+        assert!(wrong.contains("missing closing parenthesis"), "{wrong}");
+        assert!(Regex::parse("/a\n").is_err());
+        assert!(Regex::parse(&"a".repeat(1025)).is_err());
+    }
+
+    #[test]
+    fn groups_are_counted() {
+        assert_eq!(Regex::parse("/a(/|$)(.*)").unwrap().captures(), 2);
+        assert_eq!(Regex::parse("/a(?:b)").unwrap().captures(), 0);
+    }
+}
