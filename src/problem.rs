@@ -1,6 +1,7 @@
 //! What we tell people about their objects: one [`Problem`] per finding, one closed list of [`Reason`]s.
 //!
 //! Events, metrics, `check`, the webhook and the log all print the same problems. Who finds them lies elsewhere.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fmt;
 

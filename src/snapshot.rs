@@ -2,6 +2,7 @@
 //!
 //! `watch` fills it, from the API server or from files; nothing here asks where an object came from, except that the
 //! rules for loopback endpoints differ ([`Origin`]).
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

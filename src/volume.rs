@@ -20,6 +20,7 @@
 //!   proxy.json                     one `ProxyInfo`
 //! tmp/                             the proxy's temporary files
 //! ```
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //!
 //! [`Policies`] is what a route carries, [`Globals`] what holds for the whole proxy. Families know nothing of
 //! Kubernetes types or of a proxy.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod backend_protocol;
 pub mod body_size;

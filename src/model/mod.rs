@@ -2,6 +2,7 @@
 //!
 //! `translate` builds it, `render` and `live` read it. Everything is in a defined order; equality decides whether
 //! anything is published. It holds no text of a user except in value types, and no key except in `PrivateBytes`.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod certificate;
 mod route;

@@ -1,6 +1,7 @@
 //! Parsed values: newtypes whose existence proves that their text is good. One concept, one file.
 //!
 //! Renderers accept nothing else from a user. Nothing here does IO or knows the rest of the crate.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod cidr;
 pub mod header;

@@ -1,0 +1,3 @@
+//! The integration tests, one binary: what several modules, or real parts, do together.
+
+mod tidy;
