@@ -85,6 +85,7 @@
 pub mod annotations;
 pub mod model;
 pub mod problem;
+pub mod settings;
 pub mod snapshot;
 pub mod value;
 
