@@ -1,0 +1,100 @@
+{{/* Name of all objects. */}}
+{{- define "coxswain.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects the Pods: never changes during the life of a release. */}}
+{{- define "coxswain.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end -}}
+
+{{- define "coxswain.labels" -}}
+{{ include "coxswain.selector" . }}
+app.kubernetes.io/part-of: coxswain
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "coxswain.serviceAccount" -}}
+{{- default (include "coxswain.fullname" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "coxswain.electionID" -}}
+{{- default (printf "%s-leader" (include "coxswain.fullname" .)) .Values.controller.electionID -}}
+{{- end -}}
+
+{{/* image: repository, tag or digest. Argument: dict "image" … "default" … */}}
+{{- define "coxswain.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ default .default .image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{/* The namespaces in force, as a list in YAML; empty: all. */}}
+{{- define "coxswain.namespaces" -}}
+{{- if .Values.controller.scope.enabled -}}
+{{- toYaml (default (list .Release.Namespace) .Values.controller.scope.namespaces) -}}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+
+{{/* What every container may do: nothing. */}}
+{{- define "coxswain.securityContext" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 101
+runAsGroup: 101
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* Flags from a map: an empty value makes a switch. */}}
+{{- define "coxswain.extraArgs" -}}
+{{- range $name, $value := . }}
+{{- if or (kindIs "invalid" $value) (eq (toString $value) "") }}
+- {{ printf "--%s" $name | quote }}
+{{- else }}
+- {{ printf "--%s=%v" $name $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What is read in the namespaces that are watched, and what is told there. */}}
+{{- define "coxswain.rules.watched" -}}
+- apiGroups: [""]
+  resources: [configmaps, secrets, services]
+  verbs: [list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [list, watch]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses/status]
+  verbs: [patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
