@@ -91,3 +91,4 @@ pub mod value;
 
 // The shell.
 pub mod volume;
+pub mod watch;

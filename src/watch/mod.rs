@@ -1,0 +1,3 @@
+//! Where objects come from: the API server or files.
+
+pub mod cluster;
