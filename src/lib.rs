@@ -90,5 +90,6 @@ pub mod snapshot;
 pub mod value;
 
 // The shell.
+pub mod agent;
 pub mod volume;
 pub mod watch;
