@@ -1,3 +1,4 @@
 //! The integration tests, one binary: what several modules, or real parts, do together.
 
+mod support;
 mod tidy;

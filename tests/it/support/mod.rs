@@ -1,0 +1,16 @@
+//! What the tests of the whole share: the real parts of this machine, addresses, waiting, small servers and clients,
+//! certificates, and a running coxswain. No expectation about coxswain lives here.
+#![allow(dead_code, unused_imports, reason = "one toolbox for all tests: each uses what it needs")]
+
+pub mod certificates;
+pub mod client;
+pub mod net;
+pub mod parts;
+pub mod pod;
+pub mod run;
+pub mod wait;
+
+pub use client::{Answer, Client, Request, raw};
+pub use pod::Pod;
+pub use run::Run;
+pub use wait::eventually;
