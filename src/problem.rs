@@ -7,7 +7,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::value::reference::ObjectName;
+use crate::value::Value;
+use crate::value::reference::{Name, ObjectName};
 
 /// Kinds of object that can be told something.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -40,6 +41,20 @@ pub struct Subject {
     pub object: ObjectName,
     /// Its uid, where it came from the API server. Only ever sent back to it, never rendered.
     pub uid: Option<String>,
+}
+
+impl Subject {
+    /// A file, for what is wrong with it and not with an object in it. A path is no name of an object, so the name is
+    /// only like the file's; the path itself stands in the problem's field and message.
+    pub fn file(path: &str) -> Self {
+        let last = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("file");
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
+        let text: String = last.chars().take(253).map(plain).collect();
+        let parts: Vec<&str> = text.split('.').map(|part| part.trim_matches('-')).filter(|p| !p.is_empty()).collect();
+        let text = if parts.is_empty() { "file".to_owned() } else { parts.join(".") };
+        let Ok(name) = Name::parse(&text) else { unreachable!("{text:?} was made of the characters of a name") };
+        Self { kind: Kind::File, object: ObjectName::cluster(name), uid: None }
+    }
 }
 
 impl fmt::Display for Subject {
@@ -191,5 +206,24 @@ impl fmt::Display for Problem {
             write!(f, "; {}", self.effect)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_gives_the_subject_a_name() {
+        for (path, name) in [
+            ("examples/Fan_Out.yaml", "File fan-out.yaml"),
+            ("-", "File file"),
+            ("a/..data/", "File data"),
+            ("", "File file"),
+            ("ä\u{1b}[31m.yaml", "File 31m.yaml"),
+        ] {
+            assert_eq!(Subject::file(path).to_string(), name, "{path:?}");
+        }
+        assert!(Subject::file(&"x".repeat(1000)).object.name.as_str().len() <= 253);
     }
 }

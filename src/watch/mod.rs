@@ -1,3 +1,5 @@
-//! Where objects come from: the API server or files.
+//! Where the objects come from: the API server or files. Every source ends in a [`crate::snapshot::Snapshot`]; nothing
+//! here knows what becomes of it.
 
 pub mod cluster;
+pub mod files;
