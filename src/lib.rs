@@ -91,5 +91,6 @@ pub mod value;
 
 // The shell.
 pub mod agent;
+pub mod status;
 pub mod volume;
 pub mod watch;

@@ -72,6 +72,7 @@ impl Cluster {
         let shared = Arc::new(Shared {
             tables: Mutex::default(),
             changed: watch::Sender::new(0),
+            touched: watch::Sender::new(0),
             namespaced: !options.namespaces.is_empty(),
             selects: options.namespace_selector.is_some(),
         });
@@ -116,9 +117,14 @@ impl Cluster {
         self.shared.changed.subscribe()
     }
 
-    /// The Ingress as last seen, with its status.
-    pub fn ingress(&self, name: &ObjectName) -> Option<Arc<Ingress>> {
-        self.shared.tables().ingresses.objects.get(name).map(|entry| Arc::clone(&entry.object))
+    /// A receiver that changes whenever an Ingress or a Service changed in any way, its status included.
+    pub fn touched(&self) -> watch::Receiver<u64> {
+        self.shared.touched.subscribe()
+    }
+
+    /// All Ingresses as last seen, with their status.
+    pub fn ingresses(&self) -> BTreeMap<ObjectName, Arc<Ingress>> {
+        self.shared.tables().ingresses.view(|_| true)
     }
 
     /// The Service as last seen, with its status.
@@ -131,6 +137,7 @@ impl Cluster {
 struct Shared {
     tables: Mutex<Tables>,
     changed: watch::Sender<u64>,
+    touched: watch::Sender<u64>,
     /// Only some namespaces are watched: cluster-scoped kinds may then be out of reach without harm.
     namespaced: bool,
     /// Namespaces are chosen by their labels.
@@ -586,6 +593,9 @@ fn apply<K: Watched>(shared: &Shared, object: DeserializeGuard<K>) {
     let changed = arrive::<K>(K::table(&mut shared.tables()), object, known);
     if changed {
         shared.wake();
+    }
+    if matches!(K::KIND, Kind::Ingress | Kind::Service) {
+        shared.touched.send_modify(|n| *n += 1);
     }
 }
 

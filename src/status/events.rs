@@ -1,0 +1,346 @@
+//! Events: what became of an object, where its owner looks (`kubectl describe`).
+//!
+//! One Event per object and reason, whose note lists all details of that reason, told again only when that set
+//! changed. Normal `Sync` when an Ingress is live that changed after the first outcome. All through a token bucket,
+//! warnings first: a new leader must not write ten thousand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::problem::{Kind, Reason, Severity, Subject};
+use crate::value::reference::ObjectName;
+
+use super::{Outcome, Version};
+
+/// Events that may be written at once after a quiet time.
+const BURST: u32 = 50;
+/// One more every so often.
+const REFILL: Duration = Duration::from_millis(200);
+/// What waits for a token at most; the oldest `Sync` goes first.
+const QUEUE: usize = 20_000;
+/// The API's limit for a note, in bytes.
+const NOTE: usize = 1024;
+
+/// Writes Events while we lead.
+pub struct Writer {
+    recorder: Recorder,
+}
+
+impl Writer {
+    /// Events appear as coming from `coxswain`, instance `pod`.
+    pub fn new(client: Client, pod: &str) -> Self {
+        let reporter = Reporter { controller: "coxswain".to_owned(), instance: Some(pod.to_owned()) };
+        Self { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// Runs for ever.
+    pub async fn run(self, mut outcomes: watch::Receiver<Arc<Outcome>>, mut leads: watch::Receiver<bool>) {
+        let mut told = Told::default();
+        let mut queue = Queue::default();
+        let mut bucket = Bucket::full();
+        let mut tick = tokio::time::interval(REFILL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                changed = outcomes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let outcome = Arc::clone(&outcomes.borrow_and_update());
+                    told.compare(&outcome, &mut queue);
+                }
+                changed = leads.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    leads.mark_unchanged();
+                }
+                _ = tick.tick(), if !queue.is_empty() => {}
+            }
+            if !*leads.borrow() {
+                // The leader tells; what it already told need not be told again by whoever comes next, except problems.
+                queue.normal.clear();
+                continue;
+            }
+            while let Some(note) = queue.next_if(|| bucket.take()) {
+                self.publish(&note).await;
+            }
+        }
+    }
+
+    async fn publish(&self, note: &Note) {
+        let event = Event {
+            type_: note.kind,
+            reason: note.reason.clone(),
+            note: Some(note.text.clone()),
+            action: note.action.to_owned(),
+            secondary: None,
+        };
+        let reference = reference(&note.subject);
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
+            tracing::warn!(subject = %note.subject, %error, "an Event could not be written");
+        }
+    }
+}
+
+/// One Event to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Note {
+    subject: Subject,
+    kind: EventType,
+    reason: String,
+    action: &'static str,
+    text: String,
+}
+
+/// What has been told of every object.
+#[derive(Default)]
+struct Told {
+    problems: BTreeMap<(Subject, Reason), String>,
+    live: Option<BTreeMap<ObjectName, Version>>,
+}
+
+impl Told {
+    fn compare(&mut self, outcome: &Outcome, queue: &mut Queue) {
+        let mut problems: BTreeMap<(Subject, Reason), (Severity, Vec<String>)> = BTreeMap::new();
+        for problem in outcome.problems.iter().filter(|problem| problem.subject.kind != Kind::File) {
+            let key = (problem.subject.clone(), problem.reason);
+            let (severity, lines) = problems.entry(key).or_insert((problem.severity, Vec::new()));
+            *severity = (*severity).min(problem.severity);
+            let place = if problem.field.is_empty() { String::new() } else { format!("{}: ", problem.field) };
+            lines.push(format!("{place}{}; {}", problem.message, problem.effect));
+        }
+        let mut now = BTreeMap::new();
+        for ((subject, reason), (severity, mut lines)) in problems {
+            lines.sort();
+            lines.dedup();
+            let text = cut(&lines);
+            if self.problems.get(&(subject.clone(), reason)) != Some(&text) {
+                let kind = if severity == Severity::Notice { EventType::Normal } else { EventType::Warning };
+                let note = Note {
+                    subject: subject.clone(),
+                    kind,
+                    reason: reason.to_string(),
+                    action: "Translate",
+                    text: text.clone(),
+                };
+                queue.push(note);
+            }
+            now.insert((subject, reason), text);
+        }
+        self.problems = now;
+        self.compare_live(outcome, queue);
+    }
+
+    fn compare_live(&mut self, outcome: &Outcome, queue: &mut Queue) {
+        // What was there at the start has been told by whoever led before: a restart writes nothing.
+        let Some(before) = self.live.as_mut() else {
+            self.live = Some(outcome.ours.clone());
+            return;
+        };
+        let live = outcome.ours.iter().filter(|(name, _)| !outcome.pending.contains(*name));
+        for (name, version) in live {
+            if before.get(name) != Some(version) {
+                before.insert(name.clone(), version.clone());
+                queue.push(Note {
+                    subject: Subject { kind: Kind::Ingress, object: name.clone(), uid: version.uid.clone() },
+                    kind: EventType::Normal,
+                    reason: "Sync".to_owned(),
+                    action: "Reload",
+                    text: "is live in the proxy".to_owned(),
+                });
+            }
+        }
+        before.retain(|name, _| outcome.ours.contains_key(name));
+    }
+}
+
+/// What waits to be written.
+#[derive(Default)]
+struct Queue {
+    warnings: VecDeque<Note>,
+    normal: VecDeque<Note>,
+}
+
+impl Queue {
+    fn push(&mut self, note: Note) {
+        let queue = if note.kind == EventType::Warning { &mut self.warnings } else { &mut self.normal };
+        // A newer text of the same thing replaces the one that was not written yet.
+        queue.retain(|other| (&other.subject, &other.reason) != (&note.subject, &note.reason));
+        queue.push_back(note);
+        if self.warnings.len() + self.normal.len() > QUEUE && self.normal.pop_front().is_none() {
+            self.warnings.pop_front();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.warnings.is_empty() && self.normal.is_empty()
+    }
+
+    fn next_if(&mut self, mut may: impl FnMut() -> bool) -> Option<Note> {
+        if self.is_empty() || !may() {
+            return None;
+        }
+        self.warnings.pop_front().or_else(|| self.normal.pop_front())
+    }
+}
+
+/// A token bucket.
+struct Bucket {
+    tokens: u32,
+    since: Instant,
+}
+
+impl Bucket {
+    fn full() -> Self {
+        Self { tokens: BURST, since: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        while self.tokens < BURST && self.since.elapsed() >= REFILL {
+            self.tokens += 1;
+            self.since += REFILL;
+        }
+        if self.tokens == BURST {
+            self.since = Instant::now();
+        }
+        let some = self.tokens > 0;
+        self.tokens -= u32::from(some);
+        some
+    }
+}
+
+/// All lines, or as many as fit, with the number of the others.
+fn cut(lines: &[String]) -> String {
+    let mut text = String::new();
+    for (n, line) in lines.iter().enumerate() {
+        let rest = format!("\n(and {} more)", lines.len() - n);
+        let separator = if n == 0 { "" } else { "\n" };
+        if text.len() + separator.len() + line.len() + rest.len() > NOTE {
+            if n == 0 {
+                let end = line.floor_char_boundary(NOTE - rest.len() - 4);
+                text = format!("{}…", &line[..end]);
+            } else {
+                text.push_str(&rest);
+            }
+            return text;
+        }
+        text.push_str(separator);
+        text.push_str(line);
+    }
+    text
+}
+
+fn reference(subject: &Subject) -> ObjectReference {
+    let version = match subject.kind {
+        Kind::Ingress | Kind::IngressClass => "networking.k8s.io/v1",
+        Kind::EndpointSlice => "discovery.k8s.io/v1",
+        _ => "v1",
+    };
+    ObjectReference {
+        api_version: Some(version.to_owned()),
+        kind: Some(subject.kind.to_string()),
+        name: Some(subject.object.name.to_string()),
+        namespace: subject.object.namespace.as_ref().map(ToString::to_string),
+        uid: subject.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Problem;
+    use crate::value::Value as _;
+
+    fn problem(name: &str, reason: Reason, message: &str) -> Problem {
+        Problem {
+            subject: Subject { kind: Kind::Ingress, object: ObjectName::parse(name).unwrap(), uid: None },
+            field: "spec".to_owned(),
+            severity: Severity::Degraded,
+            reason,
+            message: message.to_owned(),
+            effect: "503".to_owned(),
+        }
+    }
+
+    fn outcome(problems: Vec<Problem>, ours: &[(&str, u64)]) -> Outcome {
+        let version = |content: u64| Version { uid: None, content };
+        let ours = ours.iter().map(|(name, n)| (ObjectName::parse(name).unwrap(), version(*n))).collect();
+        Outcome { ours, problems, ..Outcome::default() }
+    }
+
+    fn drain(queue: &mut Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.next_if(|| true))
+            .map(|note| format!("{} {} {}", note.subject, note.reason, note.text))
+            .collect()
+    }
+
+    #[test]
+    fn details_of_one_reason_are_one_event_and_are_told_again_only_when_they_change() {
+        let (mut told, mut queue) = (Told::default(), Queue::default());
+        let both = vec![problem("a/b", Reason::InvalidValue, "x"), problem("a/b", Reason::InvalidValue, "y")];
+        told.compare(&outcome(both.clone(), &[]), &mut queue);
+        assert_eq!(drain(&mut queue), ["Ingress a/b InvalidValue spec: x; 503\nspec: y; 503"]);
+        told.compare(&outcome(both, &[]), &mut queue);
+        assert_eq!(drain(&mut queue), [""; 0]);
+        told.compare(&outcome(vec![problem("a/b", Reason::InvalidValue, "x")], &[]), &mut queue);
+        assert_eq!(drain(&mut queue), ["Ingress a/b InvalidValue spec: x; 503"]);
+    }
+
+    #[test]
+    fn a_start_tells_no_sync_and_a_change_does() {
+        let (mut told, mut queue) = (Told::default(), Queue::default());
+        told.compare(&outcome(vec![], &[("a/b", 1), ("a/c", 1)]), &mut queue);
+        assert_eq!(drain(&mut queue), [""; 0]);
+        told.compare(&outcome(vec![], &[("a/b", 2), ("a/c", 1), ("a/d", 1)]), &mut queue);
+        assert_eq!(
+            drain(&mut queue),
+            ["Ingress a/b Sync is live in the proxy", "Ingress a/d Sync is live in the proxy"]
+        );
+    }
+
+    #[test]
+    fn what_is_pending_is_told_when_it_is_live() {
+        let (mut told, mut queue) = (Told::default(), Queue::default());
+        told.compare(&outcome(vec![], &[]), &mut queue);
+        let mut pending = outcome(vec![], &[("a/b", 1)]);
+        pending.pending.insert(ObjectName::parse("a/b").unwrap());
+        told.compare(&pending, &mut queue);
+        assert_eq!(drain(&mut queue), [""; 0]);
+        told.compare(&outcome(vec![], &[("a/b", 1)]), &mut queue);
+        assert_eq!(drain(&mut queue), ["Ingress a/b Sync is live in the proxy"]);
+    }
+
+    #[test]
+    fn warnings_go_first() {
+        let (mut told, mut queue) = (Told::default(), Queue::default());
+        told.compare(&outcome(vec![], &[]), &mut queue);
+        told.compare(&outcome(vec![problem("z/z", Reason::NoEndpoints, "n")], &[("a/b", 1)]), &mut queue);
+        assert!(drain(&mut queue)[0].starts_with("Ingress z/z NoEndpoints"));
+    }
+
+    #[test]
+    fn notes_fit_the_apis_limit() {
+        let lines: Vec<String> = (0..100).map(|n| format!("line {n} {}", "x".repeat(40))).collect();
+        let text = cut(&lines);
+        assert!(text.len() <= NOTE && text.contains("more)"), "{}", text.len());
+        assert!(cut(&["ä".repeat(2000)]).len() <= NOTE);
+        assert_eq!(cut(&["a".to_owned(), "b".to_owned()]), "a\nb");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bucket_lets_a_burst_through_and_then_five_a_second() {
+        let mut bucket = Bucket::full();
+        assert_eq!((0..100).filter(|_| bucket.take()).count(), 50);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!((0..100).filter(|_| bucket.take()).count(), 10);
+    }
+}

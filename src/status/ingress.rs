@@ -1,0 +1,236 @@
+//! The addresses in the status of Ingresses: written where they differ, removed where an Ingress is no longer ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::value::reference::ObjectName;
+use crate::watch::cluster::{Cluster, FIELD_MANAGER};
+
+use super::Outcome;
+use super::address::{self, Address, Source};
+
+/// How many statuses are written at the same time.
+const AT_ONCE: usize = 8;
+/// How often another writer may flip a status back before we leave it alone for a while.
+const FLIPS: u32 = 3;
+/// For how long.
+const TRUCE: Duration = Duration::from_secs(300);
+
+/// Writes statuses while we lead.
+pub struct Writer {
+    /// The API server.
+    pub client: Client,
+    /// The Ingresses as they are there.
+    pub cluster: Arc<Cluster>,
+    /// Where the addresses come from.
+    pub source: Source,
+    /// How often they are looked up anew where nobody tells (`--status-update-interval`).
+    pub interval: Duration,
+}
+
+impl Writer {
+    /// Runs for ever: after every outcome, every foreign change of a status and every interval, writes what differs.
+    pub async fn run(self, mut outcomes: watch::Receiver<Arc<Outcome>>, mut leads: watch::Receiver<bool>) {
+        let mut touched = self.cluster.touched();
+        let mut fights = BTreeMap::new();
+        let mut nodes = None;
+        loop {
+            let outcome = Arc::clone(&outcomes.borrow_and_update());
+            touched.mark_unchanged();
+            let mut again = self.interval;
+            if *leads.borrow_and_update() {
+                if let Some(wanted) = self.addresses(&mut nodes).await {
+                    let failed = self.write(&outcome, &wanted, &mut fights).await;
+                    if failed {
+                        again = again.min(Duration::from_secs(2));
+                    }
+                }
+            } else {
+                fights.clear();
+            }
+            let end = tokio::select! {
+                changed = outcomes.changed() => changed.is_err(),
+                changed = leads.changed() => changed.is_err(),
+                changed = touched.changed() => changed.is_err(),
+                () = tokio::time::sleep(again) => false,
+            };
+            if end {
+                return;
+            }
+        }
+    }
+
+    /// Removes our addresses from all Ingresses: the last replica stops.
+    pub async fn clear(&self) {
+        let ours: Vec<_> =
+            self.cluster.ingresses().into_iter().filter(|(_, ingress)| status_is_ours(ingress)).collect();
+        self.patch_all(ours.into_iter().map(|(name, _)| (name, None)).collect()).await;
+    }
+
+    /// The addresses that should stand everywhere; `None` while they are unknown.
+    async fn addresses(&self, nodes: &mut Option<(Instant, BTreeSet<Address>)>) -> Option<BTreeSet<Address>> {
+        match &self.source {
+            Source::Given(addresses) => Some(addresses.clone()),
+            Source::Service(name) => self.cluster.service(name).map(|service| address::of_service(&service)),
+            Source::Nodes { pod, internal } => {
+                if let Some((at, known)) = nodes
+                    && at.elapsed() < self.interval
+                {
+                    return Some(known.clone());
+                }
+                match address::of_nodes(&self.client, pod, *internal).await {
+                    Ok(found) => {
+                        *nodes = Some((Instant::now(), found.clone()));
+                        Some(found)
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            error = format!("{error:#}"),
+                            "the addresses of the nodes are unknown; statuses stay as they are"
+                        );
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what differs. Returns whether something failed that is worth another try.
+    async fn write(
+        &self,
+        outcome: &Outcome,
+        wanted: &BTreeSet<Address>,
+        fights: &mut BTreeMap<ObjectName, Fight>,
+    ) -> bool {
+        let mut patches = Vec::new();
+        for (name, ingress) in self.cluster.ingresses() {
+            let ours = outcome.ours.contains_key(&name);
+            let current = current(&ingress);
+            if ours && !wanted.is_empty() && current != entries(wanted) {
+                if fights.entry(name.clone()).or_default().may_write(&name, ingress.resource_version()) {
+                    patches.push((name, Some(wanted)));
+                }
+            } else if (!ours || wanted.is_empty()) && !current.is_empty() && status_is_ours(&ingress) {
+                patches.push((name, None));
+            }
+        }
+        fights.retain(|name, _| outcome.ours.contains_key(name));
+        self.patch_all(patches).await
+    }
+
+    async fn patch_all(&self, patches: Vec<(ObjectName, Option<&BTreeSet<Address>>)>) -> bool {
+        let results =
+            futures::stream::iter(patches).map(|(name, wanted)| self.patch(name, wanted)).buffer_unordered(AT_ONCE);
+        results.fold(false, |failed, retry| async move { failed | retry }).await
+    }
+
+    /// Writes one status. Returns whether it should be tried again.
+    async fn patch(&self, name: ObjectName, wanted: Option<&BTreeSet<Address>>) -> bool {
+        let Some(namespace) = &name.namespace else { return false };
+        let api: Api<Ingress> = Api::namespaced(self.client.clone(), namespace.as_str());
+        let done = match wanted {
+            Some(addresses) => {
+                // Server-side apply by force: the field is atomic, and ingress-nginx owned it by Update.
+                let patch = json!({
+                    "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name.name},
+                    "status": {"loadBalancer": {"ingress": entries(addresses)}},
+                });
+                api.patch_status(name.name.as_str(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch))
+                    .await
+            }
+            None => {
+                let patch = json!({"status": {"loadBalancer": null}});
+                api.patch_status(name.name.as_str(), &PatchParams::default(), &Patch::Merge(patch)).await
+            }
+        };
+        match done {
+            Ok(_) => false,
+            // Gone meanwhile: nothing is left to tell.
+            Err(kube::Error::Api(status)) if status.is_not_found() => false,
+            Err(error) => {
+                tracing::warn!(ingress = %name, %error, "a status could not be written; trying again");
+                true
+            }
+        }
+    }
+}
+
+/// How often another writer undid what we wrote.
+#[derive(Debug, Default)]
+struct Fight {
+    written: Option<String>,
+    lost: u32,
+    truce: Option<Instant>,
+}
+
+impl Fight {
+    /// Called when the status of the Ingress, at this resourceVersion, is not what we want.
+    fn may_write(&mut self, name: &ObjectName, version: Option<String>) -> bool {
+        if self.truce.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        if self.truce.take().is_some() {
+            self.lost = 0;
+        } else if self.written.is_some() && self.written != version {
+            self.lost += 1;
+        }
+        if self.lost > FLIPS {
+            tracing::warn!(ingress = %name, "another writer keeps replacing the address in the status; leaving it alone for five minutes");
+            self.truce = Some(Instant::now() + TRUCE);
+            return false;
+        }
+        self.written = version;
+        true
+    }
+}
+
+fn entries(addresses: &BTreeSet<Address>) -> Vec<k8s_openapi::api::networking::v1::IngressLoadBalancerIngress> {
+    addresses.iter().map(Address::entry).collect()
+}
+
+fn current(ingress: &Ingress) -> Vec<k8s_openapi::api::networking::v1::IngressLoadBalancerIngress> {
+    let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let mut entries = status.and_then(|status| status.ingress.clone()).unwrap_or_default();
+    for entry in &mut entries {
+        entry.ports = None;
+    }
+    entries
+}
+
+/// Whether the status was written by us (of managedFields only this is kept on arrival).
+fn status_is_ours(ingress: &Ingress) -> bool {
+    ingress.metadata.managed_fields.as_ref().is_some_and(|entries| !entries.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Value as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn another_writer_is_left_alone_after_three_flips_and_tried_again_later() {
+        let name = ObjectName::parse("a/b").unwrap();
+        let mut fight = Fight::default();
+        let version = |n: u32| Some(n.to_string());
+        let allowed: Vec<bool> = (0..6).map(|n| fight.may_write(&name, version(n))).collect();
+        assert_eq!(allowed, [true, true, true, true, false, false]);
+        tokio::time::advance(TRUCE + Duration::from_secs(1)).await;
+        assert!(fight.may_write(&name, version(9)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_failed_is_no_flip() {
+        let name = ObjectName::parse("a/b").unwrap();
+        let mut fight = Fight::default();
+        assert!((0..10).all(|_| fight.may_write(&name, Some("7".to_owned()))));
+    }
+}
