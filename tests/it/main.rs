@@ -1,4 +1,5 @@
 //! The integration tests, one binary: what several modules, or real parts, do together.
 
+mod dns;
 mod support;
 mod tidy;
