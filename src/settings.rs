@@ -7,11 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::annotations::{Globals, IngressPolicies};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::networking::v1::{IngressClass, IngressClassParametersReference};
+
+use crate::annotations::{self, GlobalPolicies, Globals, IngressPolicies};
 use crate::model::Listeners;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem, Reason, Severity, Subject};
 use crate::snapshot::Snapshot;
 use crate::value::reference::{Name, ObjectName};
+use crate::value::{Value as _, shown};
 
 /// The part of the command line that changes what an Ingress means. [`Default`]: the documented defaults.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,7 +73,7 @@ impl Default for Flags {
 }
 
 /// The settings in force.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// The command line.
     pub flags: Flags,
@@ -87,13 +91,146 @@ pub struct Settings {
 impl Settings {
     /// Reads the global ConfigMap and the parameters of every IngressClass of ours, and tells what is wrong with them.
     pub fn read(flags: &Flags, snapshot: &Snapshot) -> (Self, Vec<Problem>) {
-        let _ = snapshot;
-        (Self { flags: flags.clone(), strict_validate_path_type: true, ..Self::default() }, Vec::new())
+        let mut problems = Vec::new();
+        let (GlobalPolicies { globals, strict_validate_path_type }, base) = global(flags, snapshot, &mut problems);
+        let mut classes = BTreeMap::new();
+        for (name, class) in snapshot.ingress_classes.iter().flatten().filter(|(name, class)| ours(flags, name, class))
+        {
+            if let Some(policies) = of_class(flags, snapshot, &base, name, class, &mut problems) {
+                classes.insert(name.name.clone(), policies);
+            }
+        }
+        (Self { flags: flags.clone(), globals, strict_validate_path_type, base, classes }, problems)
     }
 
     /// What holds for an Ingress that says nothing itself: of this class, or (`None`) of a class without an
     /// IngressClass. Routes that no Ingress asks for (the default backend) take `None` too, including its `denied`.
     pub fn base(&self, class: Option<&Name>) -> &IngressPolicies {
         class.and_then(|class| self.classes.get(class)).unwrap_or(&self.base)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::read(&Flags::default(), &Snapshot::default()).0
+    }
+}
+
+fn global(flags: &Flags, snapshot: &Snapshot, problems: &mut Vec<Problem>) -> (GlobalPolicies, IngressPolicies) {
+    let Some(object) = &flags.config_map else { return Default::default() };
+    match snapshot.config_maps.get(object) {
+        Some(map) => {
+            let subject = subject_of(object, map);
+            tell_binary(&subject, map, problems);
+            annotations::read_config_map(&subject, map.data.as_ref(), problems)
+        }
+        None => {
+            problems.push(Problem {
+                subject: Subject { kind: Kind::ConfigMap, object: object.clone(), uid: None },
+                field: String::new(),
+                severity: Severity::Degraded,
+                reason: Reason::ConfigMapNotFound,
+                message: "the ConfigMap of the settings does not exist; it must be the one that `--configmap` names"
+                    .to_owned(),
+                effect: "every setting has its default".to_owned(),
+            });
+            Default::default()
+        }
+    }
+}
+
+fn ours(flags: &Flags, name: &ObjectName, class: &IngressClass) -> bool {
+    let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
+    controller == Some(&flags.controller_class)
+        || (flags.ingress_class_by_name && name.name.as_str() == flags.ingress_class)
+}
+
+/// What the parameters of a class say; `None` where it has none, or none that can be read.
+fn of_class(
+    flags: &Flags,
+    snapshot: &Snapshot,
+    base: &IngressPolicies,
+    name: &ObjectName,
+    class: &IngressClass,
+    problems: &mut Vec<Problem>,
+) -> Option<IngressPolicies> {
+    let reference = class.spec.as_ref()?.parameters.as_ref()?;
+    let found = config_map_of(flags, reference).and_then(|object| match snapshot.config_maps.get(&object) {
+        Some(map) => Ok((object, map)),
+        None => Err(("spec.parameters.name", format!("the ConfigMap {object} does not exist"))),
+    });
+    match found {
+        Ok((object, map)) => {
+            let subject = subject_of(&object, map);
+            tell_binary(&subject, map, problems);
+            Some(annotations::read_parameters(base, &subject, map.data.as_ref(), problems))
+        }
+        Err((field, message)) => {
+            problems.push(Problem {
+                subject: Subject { kind: Kind::IngressClass, object: name.clone(), uid: class.metadata.uid.clone() },
+                field: field.to_owned(),
+                severity: Severity::Degraded,
+                reason: Reason::ParametersNotFound,
+                message,
+                effect: "the Ingresses of the class are served without its parameters".to_owned(),
+            });
+            None
+        }
+    }
+}
+
+/// The ConfigMap that a reference names, or the field that is wrong and why.
+fn config_map_of(
+    flags: &Flags,
+    reference: &IngressClassParametersReference,
+) -> Result<ObjectName, (&'static str, String)> {
+    let IngressClassParametersReference { api_group, kind, name, namespace, scope } = reference;
+    let group = api_group.as_deref().unwrap_or_default();
+    if !group.is_empty() || kind != "ConfigMap" {
+        let given = shown(&if group.is_empty() { kind.clone() } else { format!("{kind}.{group}") });
+        return Err((
+            "spec.parameters.kind",
+            format!("{given} is no kind of parameters here; it must be a ConfigMap, of the core group"),
+        ));
+    }
+    let name = Name::parse(name).map_err(|invalid| ("spec.parameters.name", format!("{} {invalid}", shown(name))))?;
+    let namespace = match (scope.as_deref().unwrap_or("Cluster"), namespace.as_deref()) {
+        ("Namespace", Some(namespace)) => Name::parse(namespace)
+            .map_err(|invalid| ("spec.parameters.namespace", format!("{} {invalid}", shown(namespace))))?,
+        ("Namespace", None) => {
+            return Err(("spec.parameters.namespace", "scope `Namespace` needs a namespace; there is none".to_owned()));
+        }
+        ("Cluster", Some(_)) => {
+            let message = "scope `Cluster` (also the default) takes no namespace; the scope must be `Namespace`";
+            return Err(("spec.parameters.namespace", message.to_owned()));
+        }
+        ("Cluster", None) => {
+            let own = flags.namespace.as_ref().or(flags.config_map.as_ref().and_then(|map| map.namespace.as_ref()));
+            let message = "a ConfigMap of scope `Cluster` (also the default) is looked for in the namespace of the \
+                           controller, which is not known here; the scope must be `Namespace`, with a namespace";
+            own.cloned().ok_or_else(|| ("spec.parameters.scope", message.to_owned()))?
+        }
+        (scope, _) => {
+            let message = format!("{} is no scope; it must be `Cluster` or `Namespace`", shown(scope));
+            return Err(("spec.parameters.scope", message));
+        }
+    };
+    Ok(ObjectName::new(namespace, name))
+}
+
+fn subject_of(object: &ObjectName, map: &ConfigMap) -> Subject {
+    Subject { kind: Kind::ConfigMap, object: object.clone(), uid: map.metadata.uid.clone() }
+}
+
+fn tell_binary(subject: &Subject, map: &ConfigMap, problems: &mut Vec<Problem>) {
+    for key in map.binary_data.iter().flat_map(BTreeMap::keys) {
+        problems.push(Problem {
+            subject: subject.clone(),
+            field: "binaryData".to_owned(),
+            severity: Severity::Degraded,
+            reason: Reason::OutOfPlace,
+            message: format!("{} is not text; settings must stand in `data`", shown(key)),
+            effect: "it has no effect".to_owned(),
+        });
     }
 }

@@ -320,6 +320,17 @@ pub enum Protocol {
     Grpcs,
 }
 
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP",
+            Self::Https => "HTTPS",
+            Self::Grpc => "GRPC",
+            Self::Grpcs => "GRPCS",
+        })
+    }
+}
+
 /// `reports/<digest>.json`: what became of a release or of a trial.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Report {

@@ -2,6 +2,10 @@
 
 use serde::Serialize;
 
+use super::spec::{Case, Key, Spec};
+use super::{GlobalPolicies, Reader};
+use crate::problem::Reason;
+use crate::value::Invalid;
 use crate::value::log::{LogFormat, LogPath};
 use crate::volume::LogLevel;
 
@@ -14,4 +18,70 @@ pub struct Logging {
     pub access_path: Option<LogPath>,
     /// How much goes into the error log.
     pub error_level: LogLevel,
+}
+
+static FORMAT: Key = Key {
+    name: "log-format-upstream",
+    grammar: "text on one line, of at most 4096 bytes, with variables that the proxy has as `$name` or `${name}`",
+    doc: "One line of the access log. Without it: nginx's `combined` format, followed by `$request_length \
+          $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr \
+          $upstream_response_length $upstream_response_time $upstream_status $req_id`.",
+    ..Key::GLOBAL
+};
+
+static ACCESS_PATH: Key = Key {
+    name: "access-log-path",
+    grammar: "an absolute path of letters, digits, `/`, `.`, `_` and `-`, without `..`",
+    doc: "The file of the access log. Without it: the standard output of the proxy's container.",
+    ..Key::GLOBAL
+};
+
+static ERROR_LEVEL: Key = Key {
+    name: "error-log-level",
+    grammar: "`debug`, `info`, `notice`, `warn`, `error`, `crit`, `alert` or `emerg`",
+    default: "notice",
+    doc: "How much goes into the proxy's error log, which is part of the standard error of its container.",
+    ..Key::GLOBAL
+};
+
+static SPEC: Spec = Spec {
+    title: "Logs",
+    keys: &[&FORMAT, &ACCESS_PATH, &ERROR_LEVEL],
+    cases: &[
+        Case::good("short lines", &[("log-format-upstream", "$remote_addr \"$request\" $status ${service_name}")]),
+        Case::good("JSON", &[("log-format-upstream", r#"{"time":"$time_iso8601","host":"$host","status":$status}"#)]),
+        Case::bad("a variable that is none", &[("log-format-upstream", "$remote_adr")], Reason::InvalidValue),
+        Case::bad("two lines", &[("log-format-upstream", "$status\n$request")], Reason::InvalidValue),
+        Case::good("a file", &[("access-log-path", "/var/log/nginx/access.log")]),
+        Case::bad("no absolute path", &[("access-log-path", "access.log")], Reason::InvalidValue),
+        Case::good("errors alone", &[("error-log-level", "error")]),
+        Case::bad("a level that is none", &[("error-log-level", "verbose")], Reason::InvalidValue),
+    ],
+};
+
+/// The family.
+pub struct Family;
+
+impl super::Family for Family {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn read_globals(&self, from: &mut Reader<'_>, into: &mut GlobalPolicies) {
+        let logging = &mut into.globals.logging;
+        if let Some(format) = from.value(&FORMAT, "the default format") {
+            logging.format = Some(format);
+        }
+        if let Some(path) = from.value(&ACCESS_PATH, "the standard output of the proxy's container") {
+            logging.access_path = Some(path);
+        }
+        if let Some(level) = from.parse(&ERROR_LEVEL, logging.error_level.as_str(), level) {
+            logging.error_level = level;
+        }
+    }
+}
+
+fn level(text: &str) -> Result<LogLevel, Invalid> {
+    let known = LogLevel::ALL.into_iter().find(|level| level.as_str() == text);
+    known.ok_or_else(|| Invalid::new("is no level", ERROR_LEVEL.grammar))
 }

@@ -2,19 +2,31 @@
 //!
 //! [`Policies`] is what a route carries, [`Globals`] what holds for the whole proxy. Families know nothing of
 //! Kubernetes types or of a proxy.
+//!
+//! A family is described by its [`Spec`] and reads its keys through a [`Reader`], layer by layer. What no family used is
+//! told at the end of each layer; [`known`] and [`known_settings`] have the names of ingress-nginx that are not built.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod backend_protocol;
 pub mod body_size;
+pub mod canary;
 pub mod client_tls;
 pub mod connections;
 pub mod forwarded;
 pub mod hsts;
+pub mod known;
+pub mod known_settings;
+mod leftovers;
 pub mod load_balance;
 pub mod logging;
+pub mod path_type;
 pub mod process;
+pub mod reader;
+pub mod reference;
 pub mod rewrite;
 pub mod source_range;
+pub mod spec;
 pub mod timeouts;
 pub mod tls_redirect;
 
@@ -26,6 +38,45 @@ use serde::Serialize;
 use crate::problem::{Problem, Subject};
 use crate::value::rewrite::RewriteTarget;
 use crate::volume::Protocol;
+
+pub use reader::{Layer, Reader};
+pub use spec::Spec;
+
+/// One family of keys: a file of its own.
+pub trait Family: Sync {
+    /// What it is.
+    fn spec(&self) -> &'static Spec;
+
+    /// Reads what an Ingress may say, or its class, or the ConfigMap for all of them.
+    fn read(&self, from: &mut Reader<'_>, into: &mut IngressPolicies) {
+        let _ = (from, into);
+    }
+
+    /// Reads what only the global ConfigMap may say.
+    fn read_globals(&self, from: &mut Reader<'_>, into: &mut GlobalPolicies) {
+        let _ = (from, into);
+    }
+}
+
+/// All families, in the order of the reference.
+pub const FAMILIES: &[&dyn Family] = &[
+    &backend_protocol::Family,
+    &body_size::Family,
+    &canary::Family,
+    &load_balance::Family,
+    &rewrite::Family,
+    &source_range::Family,
+    &timeouts::Family,
+    &tls_redirect::Family,
+    // The global ones.
+    &client_tls::Family,
+    &connections::Family,
+    &forwarded::Family,
+    &hsts::Family,
+    &logging::Family,
+    &path_type::Family,
+    &process::Family,
+];
 
 /// What a route carries. Both renderers destructure it without `..`: a new field breaks them at compile time.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -59,6 +110,21 @@ pub struct Globals {
     pub tls_redirect: tls_redirect::TlsRedirect,
 }
 
+/// What only the global ConfigMap may say.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct GlobalPolicies {
+    /// What the proxy is told.
+    pub globals: Globals,
+    /// Exact and Prefix paths are plain text; regular expressions need ImplementationSpecific.
+    pub strict_validate_path_type: bool,
+}
+
+impl Default for GlobalPolicies {
+    fn default() -> Self {
+        Self { globals: Globals::default(), strict_validate_path_type: true }
+    }
+}
+
 /// What an Ingress asks for, as far as translation needs it: the policies of its routes, and what decides how its paths
 /// and backends become routes and upstreams.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -77,6 +143,9 @@ pub struct IngressPolicies {
     pub backend_protocol: Protocol,
     /// How requests are spread over the endpoints.
     pub load_balance: load_balance::LoadBalance,
+    /// It is to take a share of another Ingress's requests and is left out, having no routes and hosts of its own; that is
+    /// told already.
+    pub canary: bool,
     /// Keys that are meant to protect and cannot be honoured; the problems are told already. Unless this is empty,
     /// every route answers 503.
     pub denied: BTreeSet<&'static str>,
@@ -92,6 +161,7 @@ impl Default for IngressPolicies {
             force_ssl_redirect: false,
             backend_protocol: Protocol::default(),
             load_balance: load_balance::LoadBalance::default(),
+            canary: false,
             denied: BTreeSet::new(),
         }
     }
@@ -106,6 +176,33 @@ pub struct Source<'a> {
     pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 
+/// Reads the global ConfigMap. `None`: there is none, and the defaults hold.
+pub fn read_config_map(
+    subject: &Subject,
+    data: Option<&BTreeMap<String, String>>,
+    problems: &mut Vec<Problem>,
+) -> (GlobalPolicies, IngressPolicies) {
+    let (mut globals, mut policies) = (GlobalPolicies::default(), IngressPolicies::default());
+    let mut reader = Reader::new(Layer::ConfigMap, subject, data, problems);
+    for family in FAMILIES {
+        family.read(&mut reader, &mut policies);
+        family.read_globals(&mut reader, &mut globals);
+    }
+    reader.finish(&mut policies.denied);
+    (globals, policies)
+}
+
+/// Reads the ConfigMap with the parameters of a class. What it does not say is as `base` has it, which is what the
+/// global ConfigMap gave.
+pub fn read_parameters(
+    base: &IngressPolicies,
+    subject: &Subject,
+    data: Option<&BTreeMap<String, String>>,
+    problems: &mut Vec<Problem>,
+) -> IngressPolicies {
+    read_layer(base, Reader::new(Layer::Class, subject, data, problems))
+}
+
 /// Reads the annotations of an Ingress with our prefix. What it does not say is as `base` has it
 /// (`Settings::base` of its class).
 pub fn read_policies(
@@ -114,8 +211,7 @@ pub fn read_policies(
     ingress: Source<'_>,
     problems: &mut Vec<Problem>,
 ) -> IngressPolicies {
-    let _ = (prefix, ingress, problems);
-    base.clone()
+    read_layer(base, Reader::new(Layer::Ingress { prefix }, ingress.subject, ingress.annotations, problems))
 }
 
 /// Reads the annotations of a Service with our prefix: keys of scope `Upstream` there come before those of the Ingress
@@ -126,6 +222,18 @@ pub fn read_service<'a>(
     service: Source<'_>,
     problems: &mut Vec<Problem>,
 ) -> Cow<'a, IngressPolicies> {
-    let _ = (prefix, service, problems);
-    Cow::Borrowed(ingress)
+    let reader = Reader::new(Layer::Service { prefix }, service.subject, service.annotations, problems);
+    if reader.is_empty() { Cow::Borrowed(ingress) } else { Cow::Owned(read_layer(ingress, reader)) }
+}
+
+fn read_layer(weaker: &IngressPolicies, mut reader: Reader<'_>) -> IngressPolicies {
+    let mut policies = weaker.clone();
+    if reader.is_empty() {
+        return policies;
+    }
+    for family in FAMILIES {
+        family.read(&mut reader, &mut policies);
+    }
+    reader.finish(&mut policies.denied);
+    policies
 }

@@ -47,12 +47,17 @@ impl RewriteTarget {
 }
 
 impl Value for RewriteTarget {
-    const GRAMMAR: &'static str = "a path of letters, digits and `-._~:/%`, with groups as `$1` to `$9`";
+    const GRAMMAR: &'static str =
+        "a path that begins with `/` or `$`, of letters, digits and `-._~:/%`, with groups as `$1` to `$9`";
 
     fn parse(text: &str) -> Result<Self, Invalid> {
         let wrong = |wrong: &'static str| Invalid::new(wrong, Self::GRAMMAR);
         if text.is_empty() || text.len() > 1024 {
             return Err(wrong("is empty or longer than 1024 bytes"));
+        }
+        // Anything else at the beginning would be no path, and `http://` would make the proxy answer with a redirect.
+        if !text.starts_with(['/', '$']) {
+            return Err(wrong("does not begin with `/` or `$`"));
         }
         let good =
             |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b':' | b'/' | b'%' | b'$');
@@ -86,7 +91,7 @@ mod tests {
         let text = |t: &str| RewritePiece::Text(t.to_owned());
         assert_eq!(target.pieces(), [text("/a/"), RewritePiece::Group(2), text("x"), RewritePiece::Group(1)]);
         assert_eq!((target.groups(), target.text().as_str()), (2, "/a/$2x$1"));
-        for bad in ["", "/a?b", "/$", "/$x", "/$0", "/a b", "/a;", "/a\n", "/\"", "/${1}"] {
+        for bad in ["", "/a?b", "/$", "/$x", "/$0", "/a b", "/a;", "/a\n", "/\"", "/${1}", "a", "http://a/$1"] {
             assert!(RewriteTarget::parse(bad).is_err(), "{bad:?}");
         }
     }
