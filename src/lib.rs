@@ -91,6 +91,8 @@ pub mod value;
 
 // The shell.
 pub mod agent;
+pub mod metrics;
+pub mod server;
 pub mod status;
 pub mod volume;
 pub mod watch;

@@ -35,7 +35,11 @@ const CORE: &[Rule] = &[
         may_use: &["model::Certificate", "model::certificate", "problem", "value"],
         may_not_name: EFFECTS,
     },
-    Rule { module: "settings", may_use: &["annotations", "problem", "snapshot", "value"], may_not_name: EFFECTS },
+    Rule {
+        module: "settings",
+        may_use: &["annotations", "model::Listeners", "problem", "snapshot", "value"],
+        may_not_name: EFFECTS,
+    },
     Rule { module: "ingress_class", may_use: &["problem", "settings", "snapshot", "value"], may_not_name: EFFECTS },
     Rule {
         module: "translate",
@@ -58,7 +62,8 @@ const SHELL: &[Rule] = &[
     },
     Rule {
         module: "status",
-        may_use: &["model::Certificate", "model::certificate", "problem", "snapshot", "value"],
+        // The statuses that stand in the API server are read from the same watch.
+        may_use: &["problem", "snapshot", "value", "watch::cluster"],
         may_not_name: &[],
     },
     Rule {
@@ -74,7 +79,11 @@ const SHELL: &[Rule] = &[
     Rule { module: "live", may_use: &["model", "render", "value", "volume"], may_not_name: &["k8s_openapi", "kube"] },
     Rule { module: "agent", may_use: &["volume"], may_not_name: &["k8s_openapi", "kube"] },
     Rule { module: "telemetry", may_use: &[], may_not_name: &["kube"] },
-    Rule { module: "metrics", may_use: &["problem", "volume"], may_not_name: &["kube"] },
+    Rule {
+        module: "metrics",
+        may_use: &["annotations", "model", "problem", "value", "volume"],
+        may_not_name: &["kube"],
+    },
     Rule { module: "quarantine", may_use: &["*"], may_not_name: &[] },
     Rule { module: "reconcile", may_use: &["*"], may_not_name: &[] },
     Rule { module: "server", may_use: &["*"], may_not_name: &[] },
