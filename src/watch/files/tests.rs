@@ -1,3 +1,5 @@
+//! Files, as `run -f` meets them: what they become, and what is told when they break.
+
 use k8s_openapi::api::core::v1::Service;
 
 use super::*;
