@@ -55,6 +55,25 @@ impl Subject {
         let Ok(name) = Name::parse(&text) else { unreachable!("{text:?} was made of the characters of a name") };
         Self { kind: Kind::File, object: ObjectName::cluster(name), uid: None }
     }
+
+    /// Something of this object that is not served because of what it says.
+    pub fn rejected(&self, reason: Reason, at: impl Into<String>, wrong: impl Into<String>, effect: &str) -> Problem {
+        self.problem(Severity::Rejected, reason, at.into(), wrong.into(), effect)
+    }
+
+    /// Something of this object that is served, but not as written.
+    pub fn degraded(&self, reason: Reason, at: impl Into<String>, wrong: impl Into<String>, effect: &str) -> Problem {
+        self.problem(Severity::Degraded, reason, at.into(), wrong.into(), effect)
+    }
+
+    /// Something that the author of this object should know.
+    pub fn notice(&self, reason: Reason, at: impl Into<String>, wrong: impl Into<String>, effect: &str) -> Problem {
+        self.problem(Severity::Notice, reason, at.into(), wrong.into(), effect)
+    }
+
+    fn problem(&self, severity: Severity, reason: Reason, field: String, message: String, effect: &str) -> Problem {
+        Problem { subject: self.clone(), field, severity, reason, message, effect: effect.to_owned() }
+    }
 }
 
 impl fmt::Display for Subject {
@@ -138,6 +157,8 @@ reasons! {
     ConflictLost = "conflict_lost",
     /// The class of an Ingress does not exist.
     ClassNotFound = "class_not_found",
+    /// The class of an Ingress is another controller's. Told of objects from files only: in a cluster that is normal.
+    ClassNotOurs = "class_not_ours",
     /// More than one IngressClass is marked as the default one.
     DefaultClassAmbiguous = "default_class_ambiguous",
     /// The parameters of an IngressClass are missing or of a kind that we do not read.

@@ -51,6 +51,15 @@ pub struct Flags {
     pub namespace: Option<Name>,
 }
 
+impl Flags {
+    /// Whether an IngressClass is ours, and with it the Ingresses that name it.
+    pub fn owns(&self, name: &ObjectName, class: &IngressClass) -> bool {
+        let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
+        controller == Some(&self.controller_class)
+            || (self.ingress_class_by_name && name.name.as_str() == self.ingress_class)
+    }
+}
+
 impl Default for Flags {
     fn default() -> Self {
         Self {
@@ -94,8 +103,7 @@ impl Settings {
         let mut problems = Vec::new();
         let (GlobalPolicies { globals, strict_validate_path_type }, base) = global(flags, snapshot, &mut problems);
         let mut classes = BTreeMap::new();
-        for (name, class) in snapshot.ingress_classes.iter().flatten().filter(|(name, class)| ours(flags, name, class))
-        {
+        for (name, class) in snapshot.ingress_classes.iter().flatten().filter(|(name, class)| flags.owns(name, class)) {
             if let Some(policies) = of_class(flags, snapshot, &base, name, class, &mut problems) {
                 classes.insert(name.name.clone(), policies);
             }
@@ -137,12 +145,6 @@ fn global(flags: &Flags, snapshot: &Snapshot, problems: &mut Vec<Problem>) -> (G
             Default::default()
         }
     }
-}
-
-fn ours(flags: &Flags, name: &ObjectName, class: &IngressClass) -> bool {
-    let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
-    controller == Some(&flags.controller_class)
-        || (flags.ingress_class_by_name && name.name.as_str() == flags.ingress_class)
 }
 
 /// What the parameters of a class say; `None` where it has none, or none that can be read.

@@ -207,6 +207,9 @@ pub struct Slot {
     pub certificate: Option<Arc<Certificate>>,
     /// Whether the Secret exists, so that a broken update keeps the last good pair.
     pub exists: bool,
+    /// What is served when there is neither a usable pair nor a last good one. Only the default slot has it; the others
+    /// serve what the default slot serves.
+    pub fallback: Option<Arc<Certificate>>,
 }
 
 #[cfg(test)]

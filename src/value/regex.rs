@@ -18,12 +18,31 @@ impl Regex {
         &self.0
     }
 
+    /// An expression for exactly this text, without groups. A text that is too long is cut: what the rest would have
+    /// matched was matched already by whoever asks for this path.
+    pub fn quoted(text: &str) -> Self {
+        let mut quoted = String::with_capacity(text.len());
+        for c in text.chars().filter(|c| !c.is_control()) {
+            if quoted.len() + c.len_utf8() + 1 > MOST {
+                break;
+            }
+            if c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '/' | '-' | '_') {
+                quoted.push('\\');
+            }
+            quoted.push(c);
+        }
+        Self(quoted)
+    }
+
     /// How many capturing groups it has: `$1` to `$n` exist.
     pub fn captures(&self) -> usize {
         // It compiled when it was parsed; an expression that no longer does has no groups to offer.
         compile(&self.0).map_or(0, |regex| regex.captures_len() - 1)
     }
 }
+
+/// The longest expression, in bytes.
+const MOST: usize = 1024;
 
 fn compile(text: &str) -> Result<pcre2::bytes::Regex, pcre2::Error> {
     pcre2::bytes::RegexBuilder::new().caseless(true).build(&format!("^{text}"))
@@ -33,7 +52,7 @@ impl Value for Regex {
     const GRAMMAR: &'static str = "a Perl-compatible regular expression of at most 1024 bytes";
 
     fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.len() > 1024 {
+        if text.len() > MOST {
             return Err(Invalid::new("is longer than 1024 bytes", Self::GRAMMAR));
         }
         if text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
@@ -62,6 +81,18 @@ mod tests {
         assert!(wrong.contains("missing closing parenthesis"), "{wrong}");
         assert!(Regex::parse("/a\n").is_err());
         assert!(Regex::parse(&"a".repeat(1025)).is_err());
+    }
+
+    #[test]
+    fn a_quoted_text_matches_itself_and_nothing_else() {
+        for text in ["/a.b", "/a+(b)|[c]{2}^$", "/ü/ß", "/\\d", "/a b#c"] {
+            let quoted = Regex::quoted(text);
+            assert_eq!(Regex::parse(quoted.as_str()).as_ref(), Ok(&quoted), "{text}");
+            let whole = pcre2::bytes::Regex::new(&format!("^{quoted}$")).unwrap();
+            assert!(whole.is_match(text.as_bytes()).unwrap(), "{text}");
+            assert_eq!(quoted.captures(), 0, "{text}");
+        }
+        assert!(Regex::parse(Regex::quoted(&"ü.".repeat(1000)).as_str()).is_ok());
     }
 
     #[test]

@@ -34,6 +34,12 @@ impl RewriteTarget {
             .unwrap_or(0)
     }
 
+    /// The same without the groups above `most`, which would be empty.
+    pub fn up_to_group(&self, most: usize) -> Self {
+        let kept = |piece: &&RewritePiece| !matches!(piece, RewritePiece::Group(n) if usize::from(*n) > most);
+        Self(self.0.iter().filter(kept).cloned().collect())
+    }
+
     /// The text as it was written.
     pub fn text(&self) -> String {
         self.0
@@ -91,6 +97,7 @@ mod tests {
         let text = |t: &str| RewritePiece::Text(t.to_owned());
         assert_eq!(target.pieces(), [text("/a/"), RewritePiece::Group(2), text("x"), RewritePiece::Group(1)]);
         assert_eq!((target.groups(), target.text().as_str()), (2, "/a/$2x$1"));
+        assert_eq!(target.up_to_group(1).text(), "/a/x$1");
         for bad in ["", "/a?b", "/$", "/$x", "/$0", "/a b", "/a;", "/a\n", "/\"", "/${1}", "a", "http://a/$1"] {
             assert!(RewriteTarget::parse(bad).is_err(), "{bad:?}");
         }
