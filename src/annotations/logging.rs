@@ -22,7 +22,7 @@ pub struct Logging {
 
 static FORMAT: Key = Key {
     name: "log-format-upstream",
-    grammar: "text on one line, of at most 4096 bytes, with variables that the proxy has as `$name` or `${name}`",
+    grammar: "text on one line, of at most 4000 bytes, with variables that the proxy has as `$name` or `${name}`",
     doc: "One line of the access log. Without it: nginx's `combined` format, followed by `$request_length \
           $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr \
           $upstream_response_length $upstream_response_time $upstream_status $req_id`.",

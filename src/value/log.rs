@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Invalid, Value};
+use super::{Invalid, Value, log_variable, shown};
 
 /// A format of the access log: literal text and `$variables`, in order.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -15,7 +15,7 @@ pub struct LogFormat(Vec<LogPiece>);
 pub enum LogPiece {
     /// Text without `$` and control characters.
     Text(String),
-    /// The name of a variable: lower-case letters, digits and `_`.
+    /// A variable that the proxy has: lower-case letters, digits and `_`.
     Variable(String),
 }
 
@@ -27,39 +27,46 @@ impl LogFormat {
 }
 
 impl Value for LogFormat {
-    const GRAMMAR: &'static str = "text of at most 4096 bytes on one line, with variables as `$name` or `${name}`";
+    const GRAMMAR: &'static str =
+        "text on one line, of at most 4000 bytes, with variables that the proxy has as `$name` or `${name}`";
 
     fn parse(text: &str) -> Result<Self, Invalid> {
-        let wrong = |wrong: &'static str| Invalid::new(wrong, Self::GRAMMAR);
-        if text.is_empty() || text.len() > 4096 {
-            return Err(wrong("is empty or longer than 4096 bytes"));
+        let wrong = |wrong: String| Invalid::new(wrong, Self::GRAMMAR);
+        // One word of nginx's configuration holds 4096 bytes: quotes and backslashes need two, names two more for braces.
+        let length =
+            text.len() + text.bytes().filter(|b| matches!(b, b'"' | b'\\')).count() + 2 * text.matches('$').count();
+        if text.is_empty() || length > 4000 {
+            return Err(wrong("is empty or longer than 4000 bytes".into()));
         }
         if text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
-            return Err(wrong("has a control character"));
+            return Err(wrong("has a control character".into()));
         }
         let mut pieces = Vec::new();
         let mut parts = text.split('$');
-        if let Some(first) = parts.next().filter(|first| !first.is_empty()) {
-            pieces.push(LogPiece::Text(first.to_owned()));
-        }
+        pieces.extend(parts.next().filter(|first| !first.is_empty()).map(|first| LogPiece::Text(first.to_owned())));
         for part in parts {
-            let word = |text: &str| {
-                text.bytes().take_while(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_').count()
-            };
             let (name, rest) = match part.strip_prefix('{') {
-                Some(braced) => braced.split_once('}').ok_or_else(|| wrong("has `${` without `}`"))?,
+                Some(braced) => braced.split_once('}').ok_or_else(|| wrong("has `${` without `}`".into()))?,
                 None => part.split_at(word(part)),
             };
             if name.is_empty() || word(name) != name.len() {
-                return Err(wrong("has a `$` that no name of a variable follows"));
+                return Err(wrong("has a `$` that no name of a variable follows".into()));
             }
-            pieces.push(LogPiece::Variable(name.to_owned()));
-            if !rest.is_empty() {
-                pieces.push(LogPiece::Text(rest.to_owned()));
+            // nginx's names are the same in either case.
+            let name = name.to_ascii_lowercase();
+            if !log_variable::exists(&name) {
+                return Err(wrong(format!("has {}, which is no variable of the proxy", shown(&format!("${name}")))));
             }
+            pieces.push(LogPiece::Variable(name));
+            pieces.extend(Some(rest).filter(|rest| !rest.is_empty()).map(|rest| LogPiece::Text(rest.to_owned())));
         }
         Ok(Self(pieces))
     }
+}
+
+/// How many bytes at the beginning are those of a name.
+fn word(text: &str) -> usize {
+    text.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count()
 }
 
 /// Where the access log goes: an absolute path of letters, digits and `/ . _ -`, without `..`.
@@ -97,6 +104,13 @@ mod tests {
         let format = LogFormat::parse(r#"$remote_addr - "${request}x" $status"#).unwrap();
         let want = [variable("remote_addr"), text(" - \""), variable("request"), text("x\" "), variable("status")];
         assert_eq!(format.pieces(), want);
+        assert_eq!(
+            LogFormat::parse("$Status$HTTP_Host").unwrap().pieces(),
+            [variable("status"), variable("http_host")]
+        );
+        let wrong = LogFormat::parse("$remote_adr").unwrap_err().wrong;
+        assert_eq!(wrong, r#"has "$remote_adr", which is no variable of the proxy"#);
+        assert!(LogFormat::parse(&"x".repeat(4000)).is_ok() && LogFormat::parse(&"\"".repeat(2001)).is_err());
         for bad in ["", "a\nb", "$", "$ x", "${x", "${X}", "$$"] {
             assert!(LogFormat::parse(bad).is_err(), "{bad:?}");
         }

@@ -4,9 +4,11 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod cidr;
+mod ciphers;
 pub mod header;
 pub mod host;
 pub mod log;
+pub mod log_variable;
 pub mod number;
 pub mod path;
 pub mod reference;

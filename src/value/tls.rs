@@ -1,10 +1,10 @@
-//! TLS versions and ciphers.
-
-use std::fmt;
+//! TLS versions.
 
 use serde::Serialize;
 
 use super::{Invalid, Value};
+
+pub use super::ciphers::Ciphers;
 
 /// A version of TLS that may be offered to clients.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -36,53 +36,5 @@ impl Value for TlsVersion {
             .into_iter()
             .find(|version| version.as_str() == text)
             .ok_or_else(|| Invalid::new("is no version of TLS", Self::GRAMMAR))
-    }
-}
-
-/// Ciphers up to TLS 1.2 in OpenSSL's notation, in order of preference.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(transparent)]
-pub struct Ciphers(String);
-
-impl Ciphers {
-    /// The list.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for Ciphers {
-    fn default() -> Self {
-        Self(
-            [
-                "ECDHE-ECDSA-AES128-GCM-SHA256",
-                "ECDHE-RSA-AES128-GCM-SHA256",
-                "ECDHE-ECDSA-AES256-GCM-SHA384",
-                "ECDHE-RSA-AES256-GCM-SHA384",
-                "ECDHE-ECDSA-CHACHA20-POLY1305",
-                "ECDHE-RSA-CHACHA20-POLY1305",
-                "DHE-RSA-AES128-GCM-SHA256",
-                "DHE-RSA-AES256-GCM-SHA384",
-            ]
-            .join(":"),
-        )
-    }
-}
-
-impl Value for Ciphers {
-    const GRAMMAR: &'static str = "OpenSSL cipher names joined by `:`";
-
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        let good = (1..=4096).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b':' | b'_' | b'-' | b'!' | b'@' | b'='));
-        if good { Ok(Self(text.to_owned())) } else { Err(Invalid::new("is no list of ciphers", Self::GRAMMAR)) }
-    }
-}
-
-impl fmt::Display for Ciphers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
