@@ -236,3 +236,169 @@ fn tell_binary(subject: &Subject, map: &ConfigMap, problems: &mut Vec<Problem>) 
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::api::networking::v1::IngressClassSpec;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    fn name(text: &str) -> ObjectName {
+        ObjectName::parse(text).unwrap()
+    }
+
+    fn map(entries: &[(&str, &str)]) -> Arc<ConfigMap> {
+        let data = entries.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+        Arc::new(ConfigMap { data: Some(data), ..ConfigMap::default() })
+    }
+
+    /// A class of ours, with parameters of this kind, scope and namespace, all named `edge`.
+    fn class(kind: &str, scope: Option<&str>, namespace: Option<&str>) -> (ObjectName, Arc<IngressClass>) {
+        let parameters = IngressClassParametersReference {
+            api_group: None,
+            kind: kind.to_owned(),
+            name: "edge".to_owned(),
+            namespace: namespace.map(str::to_owned),
+            scope: scope.map(str::to_owned),
+        };
+        let spec =
+            IngressClassSpec { controller: Some("coxswain.dev/ingress".to_owned()), parameters: Some(parameters) };
+        let metadata = ObjectMeta { uid: Some("u".to_owned()), ..ObjectMeta::default() };
+        (ObjectName::cluster(Name::parse("edge").unwrap()), Arc::new(IngressClass { metadata, spec: Some(spec) }))
+    }
+
+    fn read(flags: &Flags, snapshot: &Snapshot) -> (Settings, Vec<String>) {
+        let (settings, problems) = Settings::read(flags, snapshot);
+        (settings, problems.iter().map(|problem| format!("{} {problem}", problem.field)).collect())
+    }
+
+    #[test]
+    fn the_global_config_map_is_read_and_its_own_mistakes_are_told_on_it() {
+        let flags = Flags { config_map: Some(name("ops/settings")), ..Flags::default() };
+        let entries = [("proxy-body-size", "8m"), ("hsts", "maybe"), ("worker-proceses", "2"), ("rewrite-target", "/")];
+        let mut snapshot = Snapshot::default();
+        snapshot.config_maps.insert(name("ops/settings"), map(&entries));
+        let (settings, told) = read(&flags, &snapshot);
+        assert_eq!(settings.base(None).policies.body_size.0.to_string(), "8m");
+        assert_eq!(
+            told,
+            [
+                "data[hsts] ConfigMap ops/settings: hsts: \"maybe\" is neither true nor false; it must be `true` or \
+                 `false`; using true",
+                "data[rewrite-target] ConfigMap ops/settings: rewrite-target is an annotation of Ingresses, not a key of the \
+                 global ConfigMap; it has no effect",
+                "data[worker-proceses] ConfigMap ops/settings: \"worker-proceses\" is no key of the global ConfigMap that is \
+                 known here; did you mean `worker-processes`?; it has no effect",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_config_map_that_is_not_there_is_told_and_the_defaults_hold() {
+        let flags = Flags { config_map: Some(name("ops/settings")), ..Flags::default() };
+        let (settings, told) = read(&flags, &Snapshot::default());
+        assert_eq!(settings, Settings { flags, ..Settings::default() });
+        assert_eq!(
+            told,
+            [" ConfigMap ops/settings: the ConfigMap of the settings does not exist; it must be the one that \
+                      `--configmap` names; every setting has its default"]
+        );
+    }
+
+    #[test]
+    fn the_parameters_of_a_class_hold_for_that_class_alone() {
+        let flags = Flags { config_map: Some(name("ops/settings")), ..Flags::default() };
+        let (edge, object) = class("ConfigMap", None, None);
+        let mut snapshot = Snapshot::default();
+        snapshot.config_maps.insert(name("ops/settings"), map(&[("proxy-body-size", "8m")]));
+        // Scope Cluster: in the controller's own namespace.
+        let entries =
+            [("proxy-read-timeout", "9"), ("worker-processes", "2"), ("whitelist-source-range", "10.0.0.0/8")];
+        snapshot.config_maps.insert(name("ops/edge"), map(&entries));
+        snapshot.ingress_classes = Some([(edge.clone(), object)].into());
+        let (settings, told) = read(&flags, &snapshot);
+        let policies = &settings.base(Some(&edge.name)).policies;
+        assert_eq!((policies.timeouts.read.get(), policies.body_size.0.to_string().as_str()), (9, "8m"));
+        assert_eq!(policies.source_range.allow.len(), 1);
+        let other = Name::parse("other").unwrap();
+        assert_eq!(settings.base(Some(&other)).policies.timeouts.read.get(), 60);
+        assert_eq!(
+            told,
+            [
+                "data[worker-processes] ConfigMap ops/edge: worker-processes holds for the whole proxy, not for one class; it \
+              belongs into the global ConfigMap; it has no effect"
+            ]
+        );
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_found_are_told_on_the_class() {
+        for (kind, scope, namespace, want) in [
+            (
+                "Secret",
+                None,
+                None,
+                "spec.parameters.kind IngressClass edge: \"Secret\" is no kind of parameters here; it must be a ConfigMap, of \
+                 the core group",
+            ),
+            (
+                "ConfigMap",
+                Some("Namespace"),
+                Some("x"),
+                "spec.parameters.name IngressClass edge: the ConfigMap x/edge does not exist",
+            ),
+            (
+                "ConfigMap",
+                Some("Namespace"),
+                None,
+                "spec.parameters.namespace IngressClass edge: scope `Namespace` needs a namespace; there is none",
+            ),
+            (
+                "ConfigMap",
+                None,
+                Some("x"),
+                "spec.parameters.namespace IngressClass edge: scope `Cluster` (also the default) takes no namespace; the scope \
+                 must be `Namespace`",
+            ),
+            (
+                "ConfigMap",
+                Some("Cluster"),
+                None,
+                "spec.parameters.scope IngressClass edge: a ConfigMap of scope `Cluster` (also the default) is looked for in \
+                 the namespace of the controller, which is not known here; the scope must be `Namespace`, with a namespace",
+            ),
+            (
+                "ConfigMap",
+                Some("World"),
+                None,
+                "spec.parameters.scope IngressClass edge: \"World\" is no scope; it must be `Cluster` or `Namespace`",
+            ),
+            (
+                "ConfigMap",
+                Some("Namespace"),
+                Some("No Name"),
+                "spec.parameters.namespace IngressClass edge: \"No Name\" is not a name of an object; it must be a DNS name of \
+                 lower-case letters, digits, `-` and `.`",
+            ),
+        ] {
+            let classes = [class(kind, scope, namespace)].into();
+            let (settings, told) =
+                read(&Flags::default(), &Snapshot { ingress_classes: Some(classes), ..Snapshot::default() });
+            assert_eq!(told, [format!("{want}; the Ingresses of the class are served without its parameters")]);
+            assert_eq!(settings, Settings::default());
+        }
+    }
+
+    #[test]
+    fn classes_of_other_controllers_are_not_read() {
+        let classes = [class("ConfigMap", Some("Namespace"), Some("x"))].into();
+        let flags = Flags { controller_class: "else.example/ingress".to_owned(), ..Flags::default() };
+        let snapshot = Snapshot { ingress_classes: Some(classes), ..Snapshot::default() };
+        assert_eq!(read(&flags, &snapshot).1, [""; 0]);
+        let by_name = Flags { ingress_class: "edge".to_owned(), ingress_class_by_name: true, ..flags };
+        assert_eq!(read(&by_name, &snapshot).1.len(), 1);
+    }
+}

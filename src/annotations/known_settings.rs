@@ -173,7 +173,7 @@ pub const SETTINGS: &[Known] = &[
     setting("global-auth-snippet").protects(),
     setting("global-auth-cache-key").protects(),
     setting("global-auth-cache-duration").protects(),
-    setting("global-auth-always-set-cookie").protects(),
+    setting("global-auth-always-set-cookie").protects().unless("false"),
     setting("no-auth-locations"),
 ];
 

@@ -66,7 +66,7 @@ impl Page {
 
     fn key(&mut self, key: &Key, cases: &[Case]) -> fmt::Result {
         self.heading(3, key.name)?;
-        self.paragraph(key.doc)?;
+        self.description(key.doc)?;
         self.item("Value", key.grammar)?;
         let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
         self.item("Default", &default)?;
@@ -135,6 +135,17 @@ impl Page {
     fn paragraph(&mut self, text: &str) -> fmt::Result {
         match self.form {
             Form::Markdown => writeln!(self.out, "{text}\n"),
+            Form::Text => {
+                self.wrapped("", "", text)?;
+                self.out.write_char('\n')
+            }
+        }
+    }
+
+    /// A paragraph that belongs to the heading above it and to the items below.
+    fn description(&mut self, text: &str) -> fmt::Result {
+        match self.form {
+            Form::Markdown => self.paragraph(text),
             Form::Text => self.wrapped("    ", "    ", text),
         }
     }
