@@ -1,0 +1,46 @@
+//! One volume, one agent: `out/agent.lock`.
+//!
+//! The lock is the kernel's (`flock`), never a pid that may be somebody else's by now. The pid in the file is for the
+//! sentence that a second agent says.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::volume::Volume;
+
+/// How long a former agent may take to let go: it may have been killed this very moment.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Takes the lock for as long as the returned value lives, or says who holds it.
+pub async fn claim(volume: &Volume) -> anyhow::Result<Flock<File>> {
+    let path = volume.output().join("agent.lock");
+    let begun = Instant::now();
+    loop {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.with_context(|| format!("opening {}", path.display()))?;
+        let mut holder = String::new();
+        // Only for the sentence below.
+        let _ = file.read_to_string(&mut holder);
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut lock) => {
+                lock.set_len(0).and_then(|()| write!(&mut *lock, "{:>10}\n", std::process::id())).ok();
+                return Ok(lock);
+            }
+            Err((_, Errno::EWOULDBLOCK)) if begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err((_, Errno::EWOULDBLOCK)) => bail!(
+                "another agent (process {}) serves {}: a volume has one agent; end that one, or give this one a \
+                 --proxy-dir of its own",
+                holder.trim(),
+                volume.root().display()
+            ),
+            Err((_, err)) => return Err(err).with_context(|| format!("locking {}", path.display())),
+        }
+    }
+}
