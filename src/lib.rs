@@ -59,6 +59,7 @@
 //! | `server`, `metrics`, `telemetry` | health, numbers, logs |
 //! | `agent` | the proxy's side: process 1, testing, reloading and watching the proxy, answering its DNS |
 //! | `cli` | one file a command; it wires and decides nothing |
+//! | `fault` | places where a test makes a process die; nothing at all in other builds |
 //!
 //! Who may import whom is the table of `tests/it/tidy.rs`; what the core may not call is `clippy.toml`.
 //!
@@ -91,6 +92,8 @@ pub mod value;
 
 // The shell.
 pub mod agent;
+pub mod cli;
+pub mod fault;
 pub mod metrics;
 pub mod server;
 pub mod status;

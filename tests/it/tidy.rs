@@ -68,16 +68,17 @@ const SHELL: &[Rule] = &[
     },
     Rule {
         module: "publish",
-        may_use: &["model", "render", "value", "volume"],
+        may_use: &["fault", "model", "render", "value", "volume"],
         may_not_name: &["k8s_openapi", "kube"],
     },
     Rule {
         module: "reports",
-        may_use: &["model", "render", "value", "volume"],
+        may_use: &["fault", "model", "render", "value", "volume"],
         may_not_name: &["k8s_openapi", "kube"],
     },
-    Rule { module: "live", may_use: &["model", "render", "value", "volume"], may_not_name: &["k8s_openapi", "kube"] },
-    Rule { module: "agent", may_use: &["volume"], may_not_name: &["k8s_openapi", "kube"] },
+    Rule { module: "live", may_use: &["fault", "model", "render", "value", "volume"], may_not_name: &["k8s_openapi", "kube"] },
+    Rule { module: "fault", may_use: &[], may_not_name: &["kube"] },
+    Rule { module: "agent", may_use: &["fault", "volume"], may_not_name: &["k8s_openapi", "kube"] },
     Rule { module: "telemetry", may_use: &[], may_not_name: &["kube"] },
     Rule {
         module: "metrics",

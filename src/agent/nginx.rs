@@ -1,0 +1,332 @@
+//! nginx as a process: which version it is, whether it takes a configuration, how it starts, reloads and ends.
+//!
+//! Verbs only. When each of them is due is the loop's business (`steering`).
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Group, Pid, Uid, geteuid};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use self::rejection::Rejection;
+use self::version::Version;
+use super::processes;
+use crate::volume::{LogLevel, Volume};
+
+pub mod includes;
+pub mod log;
+pub mod observe;
+pub mod rejection;
+pub mod status;
+pub mod version;
+
+/// How long a test may take. Ten thousand hosts need a second or two, on a busy machine many times that.
+const TEST_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How much of what a test says is read, in bytes.
+const LONGEST_ANSWER: u64 = 256 * 1024;
+
+/// How often a process that is not our child is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The standard input of every nginx of the volume, in `out/`: by it they are known.
+const MARK: &str = "proxy.mark";
+
+/// Arguments that the agent gives, or that would make nginx do something else than serve.
+const OUR_ARGUMENTS: [&str; 11] = ["-p", "-c", "-e", "-t", "-T", "-s", "-q", "-v", "-V", "-h", "-?"];
+
+/// The account that workers run as.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// The name of its primary group.
+    pub group: String,
+    /// Its number.
+    pub uid: Uid,
+    /// The number of its primary group.
+    pub gid: Gid,
+}
+
+impl User {
+    /// Finds the account; `None` when this process is not root and cannot choose.
+    pub fn of_workers(name: &str) -> anyhow::Result<Option<Self>> {
+        if !geteuid().is_root() {
+            return Ok(None);
+        }
+        let user = nix::unistd::User::from_name(name).context("reading the list of users")?;
+        let user = user.with_context(|| format!("--proxy-user: there is no user {name:?} on this machine"))?;
+        let group = Group::from_gid(user.gid).context("reading the list of groups")?;
+        let group = group.with_context(|| format!("--proxy-user: the primary group of {name:?} has no name"))?;
+        Ok(Some(Self { name: user.name, group: group.name, uid: user.uid, gid: user.gid }))
+    }
+}
+
+/// The proxy's executable, and where it runs.
+#[derive(Clone, Debug)]
+pub struct Nginx {
+    executable: PathBuf,
+    arguments: Vec<OsString>,
+    volume: Volume,
+}
+
+/// A running master process.
+#[derive(Debug)]
+pub struct Master {
+    pid: i32,
+    started: Option<u64>,
+    since: Instant,
+    gone: watch::Receiver<bool>,
+    /// What it wrote before it had an error log.
+    words: Arc<Mutex<Vec<String>>>,
+}
+
+/// A worker process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Worker {
+    /// Its process id.
+    pub pid: i32,
+    /// It finishes its requests and takes no new ones.
+    pub draining: bool,
+}
+
+impl Nginx {
+    /// The proxy that `command` names, serving `volume`.
+    pub fn new(command: &[OsString], volume: &Volume) -> anyhow::Result<Self> {
+        let (executable, arguments) = command.split_first().context("no proxy given: say `-- nginx`")?;
+        for argument in arguments {
+            let text = argument.to_string_lossy();
+            if OUR_ARGUMENTS.iter().any(|ours| text.starts_with(ours)) || text.contains("daemon") {
+                bail!("the agent itself tells nginx where its configuration is and not to be a daemon: leave out {text:?}");
+            }
+        }
+        // A path with a slash is relative to where we were started, and nginx runs elsewhere.
+        let path = Path::new(executable);
+        let executable = if path.components().count() > 1 { std::path::absolute(path)? } else { path.to_owned() };
+        Ok(Self { executable, arguments: arguments.to_vec(), volume: volume.clone() })
+    }
+
+    /// Asks for its version.
+    pub async fn version(&self) -> anyhow::Result<Version> {
+        let name = self.executable.display();
+        let asked = Command::new(&self.executable).arg("-v").stdin(Stdio::null()).kill_on_drop(true).output();
+        let answer = match tokio::time::timeout(TEST_PATIENCE, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(err)) if err.kind() == std::io::ErrorKind::NotFound => bail!(
+                "there is no {name} here: install nginx 1.30 or later, or name its executable after `--` (`run`: --proxy-bin)"
+            ),
+            Ok(Err(err)) => return Err(err).with_context(|| format!("running {name} -v")),
+            Err(_) => bail!("{name} -v does not end"),
+        };
+        let banner = String::from_utf8_lossy(&answer.stderr);
+        Version::from_banner(&banner).with_context(|| {
+            format!("{name} is not nginx: asked for its version (-v), it says {:?}", rejection::printable(&banner))
+        })
+    }
+
+    /// Has nginx test `file` of a release or trial.
+    pub async fn validate(&self, folder: &Path, file: &str) -> Result<Duration, Rejection> {
+        let begun = Instant::now();
+        let mut command = self.command(folder);
+        command.args(["-t", "-q", "-c", file]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let tested = async {
+            let mut child = command.kill_on_drop(true).spawn()?;
+            let mut said = Vec::new();
+            if let Some(stderr) = child.stderr.take() {
+                stderr.take(LONGEST_ANSWER).read_to_end(&mut said).await?;
+            }
+            Ok::<_, std::io::Error>((child.wait().await?, said))
+        };
+        match tokio::time::timeout(TEST_PATIENCE, tested).await {
+            Ok(Ok((status, _))) if status.success() => Ok(begun.elapsed()),
+            Ok(Ok((status, said))) => Err(rejection_of(status, &String::from_utf8_lossy(&said), &[folder])),
+            Ok(Err(err)) => Err(Rejection::environment(format!("nginx -t cannot run: {err}"))),
+            Err(_) => Err(Rejection::environment(format!("nginx -t did not end within {} s", TEST_PATIENCE.as_secs()))),
+        }
+    }
+
+    /// Starts the master on `out/current`.
+    pub fn start(&self) -> anyhow::Result<Master> {
+        // A trailing slash, or nginx would name its files wrongly.
+        let mut command = self.command(&self.volume.current());
+        let mark = File::options().read(true).append(true).create(true).open(self.mark());
+        let mark = mark.context("opening the standard input of nginx")?;
+        command.args(["-c", "nginx.conf"]).stdin(mark).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().with_context(|| format!("starting {}", self.executable.display()))?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("nginx has no process id")?;
+        let words = Arc::<Mutex<Vec<String>>>::default();
+        let (tell, gone) = watch::channel(false);
+        let reader = child.stderr.take().map(|stderr| tokio::spawn(listen(stderr, words.clone())));
+        tokio::spawn(async move {
+            let status = child.wait().await;
+            // Its last words first. A worker may hold the pipe open for longer than the master lives.
+            if let Some(reader) = reader {
+                let _ = tokio::time::timeout(Duration::from_millis(500), reader).await;
+            }
+            tracing::debug!(pid, ?status, "nginx ended");
+            tell.send_replace(true);
+        });
+        Ok(Master { pid, started: processes::started(pid), since: Instant::now(), gone, words })
+    }
+
+    /// The master that a former agent left running on this volume, if there is one. Whatever else that one left is
+    /// ended: workers without a master hold the ports, and nobody could reload them.
+    pub async fn adopt(&self) -> Option<Master> {
+        let masters: Vec<_> =
+            self.processes().into_iter().filter(|pid| processes::title(*pid).starts_with("nginx: master process")).collect();
+        let adopted = match masters[..] {
+            [pid] => Some(pid),
+            _ => None,
+        };
+        self.end_all_but(adopted).await;
+        let pid = adopted.filter(|pid| processes::alive(*pid))?;
+        let started = processes::started(pid);
+        let (tell, gone) = watch::channel(false);
+        tokio::spawn(async move {
+            while processes::alive(pid) && processes::started(pid) == started && !tell.is_closed() {
+                tokio::time::sleep(LOOK).await;
+            }
+            tell.send_replace(true);
+        });
+        Some(Master { pid, started, since: Instant::now(), gone, words: Arc::default() })
+    }
+
+    /// Ends, by force where asking does not help, every nginx of this volume. Afterwards the ports are free.
+    pub async fn end_all(&self) {
+        self.end_all_but(None).await;
+    }
+
+    async fn end_all_but(&self, spared: Option<i32>) {
+        let begun = Instant::now();
+        loop {
+            let mut left = self.processes();
+            left.retain(|pid| Some(*pid) != spared && (spared.is_none() || processes::parent(*pid) != spared));
+            if left.is_empty() {
+                return;
+            }
+            let signal = if begun.elapsed() < Duration::from_secs(1) { Signal::SIGTERM } else { Signal::SIGKILL };
+            for pid in &left {
+                let _ = kill(Pid::from_raw(*pid), signal);
+            }
+            if begun.elapsed() > Duration::from_secs(20) {
+                tracing::error!(?left, "processes of a former nginx do not end");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Every living nginx of this volume: what holds the mark, and what process 1 has inherited (a worker of another
+    /// user does not show us what it holds, unless we are allowed to trace it).
+    fn processes(&self) -> Vec<i32> {
+        let me = std::process::id().cast_signed();
+        let mut pids = processes::with_standard_input(&self.mark());
+        let inherited = nix::unistd::getppid().as_raw();
+        pids.extend(processes::children(inherited).into_iter().filter(|pid| processes::title(*pid).starts_with("nginx: ")));
+        pids.retain(|pid| *pid != me && processes::alive(*pid));
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.volume.output().join(MARK)
+    }
+
+    /// nginx with the user's arguments, for the configuration in `folder`. `-e stderr`: until it has read the error
+    /// log's place, it tells us.
+    fn command(&self, folder: &Path) -> Command {
+        let mut command = Command::new(&self.executable);
+        let mut prefix = folder.as_os_str().to_owned();
+        prefix.push("/");
+        command.args(&self.arguments).args(["-e", "stderr"]).arg("-p").arg(prefix);
+        command
+    }
+}
+
+impl Master {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// For how long it has been ours.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
+    /// Resolves when it has ended.
+    pub async fn ended(&mut self) {
+        // The sender goes only after it has told.
+        let _ = self.gone.wait_for(|gone| *gone).await;
+    }
+
+    /// Waits for its end, for a while. Whether it came.
+    pub async fn ended_within(&mut self, bound: Duration) -> bool {
+        tokio::time::timeout(bound, self.ended()).await.is_ok()
+    }
+
+    /// Sends it a signal; never to somebody else who has its pid by now.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        ensure!(!self.is_gone() && processes::started(self.pid) == self.started, "nginx has ended");
+        kill(Pid::from_raw(self.pid), signal).with_context(|| format!("sending {signal} to nginx ({})", self.pid))
+    }
+
+    /// Its workers of all generations.
+    pub fn workers(&self) -> Vec<Worker> {
+        let workers = processes::children(self.pid).into_iter().filter_map(|pid| {
+            let title = processes::title(pid);
+            let rest = title.strip_prefix("nginx: worker process")?;
+            Some(Worker { pid, draining: rest.contains("shutting down") })
+        });
+        workers.collect()
+    }
+
+    /// Why it did not start, from what it said.
+    pub fn rejection(&self, folders: &[&Path]) -> Rejection {
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        Rejection::from_words(&words, folders)
+            .unwrap_or_else(|| Rejection::environment(format!("nginx ended: {}", words.join(" "))))
+    }
+}
+
+/// Passes on what nginx says on its standard error, and keeps the beginning.
+async fn listen(stderr: impl AsyncRead + Unpin, words: Arc<Mutex<Vec<String>>>) {
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // A line without an end must not take all memory.
+        match (&mut reader).take(LONGEST_ANSWER).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let level = LogLevel::ALL.into_iter().find(|level| text.contains(&format!("[{}]", level.as_str())));
+        log::write(level.unwrap_or(LogLevel::Notice), &text);
+        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        if words.len() < 64 {
+            words.push(text);
+        }
+    }
+}
+
+fn rejection_of(status: ExitStatus, said: &str, folders: &[&Path]) -> Rejection {
+    let lines: Vec<_> = said.lines().collect();
+    // Whoever was killed has not finished what it had to say.
+    let words = status.code().and_then(|_| Rejection::from_words(&lines, folders));
+    words.unwrap_or_else(|| Rejection::environment(format!("nginx -t ended with {status}: {said}")))
+}

@@ -1,0 +1,221 @@
+//! From one release to the next: test what changed, put it in place, signal, observe; and back, if that fails.
+
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use super::nginx::includes::Includes;
+use super::nginx::observe::{Awaited, Failed, Observed, observe};
+use super::nginx::rejection::Rejection;
+use super::nginx::status;
+use super::steering::{InForce, Steering, here, millis};
+use super::wishes;
+use crate::volume::{Digest, Manifest, Timings, Volume};
+
+/// How long a start or reload may take, besides three times the longest so far: what goes wrong is said in the log
+/// long before.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the upstreams may take to be answered before the release counts as live without them.
+const ANSWERS: Duration = Duration::from_secs(30);
+
+/// The largest `release.json` that is read, in bytes: twenty thousand hosts have a few.
+const LARGEST_MANIFEST: u64 = 64 * 1024 * 1024;
+
+/// The configuration that differs from the release in force only.
+const CHANGED: &str = "changed.conf";
+
+impl Steering {
+    /// Puts a release in force, or leaves everything as it was.
+    pub(super) async fn take_up(&mut self, digest: &Digest, attempt: u64) -> Result<Timings, Rejection> {
+        let manifest = read_manifest(&self.volume, digest).map_err(of_ours)?;
+        let validate = self.validate(digest, &manifest).await?;
+        crate::fault::point("after-test");
+        match self.reload(digest, attempt, manifest).await {
+            Ok(observed) => {
+                self.longest = self.longest.max(observed.reload);
+                self.stale = false;
+                self.settle().await;
+                Ok(Timings { validate, reload: millis(observed.reload), observe: millis(observed.observe) })
+            }
+            Err(failed) => {
+                self.roll_back(failed.refused).await;
+                Err(failed.rejection)
+            }
+        }
+    }
+
+    /// nginx's own test, of no more than has changed: the reload proves the whole.
+    async fn validate(&self, digest: &Digest, manifest: &Manifest) -> Result<u64, Rejection> {
+        let in_force = self.in_force.as_ref().map(|in_force| &in_force.stamp.digest);
+        if in_force == Some(digest) {
+            return Ok(0);
+        }
+        let folder = self.volume.release(digest);
+        let changed = manifest.base.is_some() && manifest.base.as_ref() == in_force && folder.join(CHANGED).exists();
+        self.nginx.validate(&folder, if changed { CHANGED } else { "nginx.conf" }).await.map(millis)
+    }
+
+    async fn reload(&mut self, digest: &Digest, attempt: u64, manifest: Manifest) -> Result<Observed, Failed> {
+        let ours = |err| Failed { rejection: of_ours(err), refused: true };
+        let client = self.dns.listen().await.map_err(ours)?;
+        let stamp = self.next_stamp(digest, attempt);
+        let includes =
+            Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
+        self.put_in_place(digest, &includes).map_err(ours)?;
+        let since = self.log.now();
+        self.look_at_workers();
+        let former = self.generations.newest();
+        let Some(master) = &self.master else {
+            return Err(Failed { rejection: Rejection::environment("nginx has ended"), refused: false });
+        };
+        self.generations.begin(
+            &stamp,
+            client,
+            Duration::from_secs(manifest.worker_shutdown_timeout),
+            &master.workers(),
+        );
+        master.signal(Signal::SIGHUP).map_err(|err| Failed { rejection: of_ours(err), refused: false })?;
+        crate::fault::point("after-signal");
+        let folders = self.folders(digest);
+        let folders = [folders[0].as_path(), folders[1].as_path()];
+        let bound = PATIENCE + 3 * self.longest;
+        let awaited = Awaited { stamp: &stamp, former: &former, since, bound, folders: &folders };
+        let observed = observe(here(), master, &self.log, awaited).await?;
+        crate::fault::point("after-observe");
+        self.log.set_level(manifest.error_log_level);
+        self.in_force = Some(InForce { stamp, manifest });
+        self.look_at_workers();
+        Ok(observed)
+    }
+
+    /// Writes the includes and flips `out/current`.
+    pub(super) fn put_in_place(&self, digest: &Digest, includes: &Includes) -> anyhow::Result<()> {
+        self.surroundings.write(&self.volume, includes)?;
+        crate::fault::point("after-includes");
+        flip(&self.volume, digest)?;
+        crate::fault::point("after-flip");
+        Ok(())
+    }
+
+    /// Back to the release in force. When nginx has refused the new one, it still serves the old one, and another
+    /// reload would only cost memory; else it is reloaded; and if that fails, it is started anew.
+    async fn roll_back(&mut self, refused: bool) {
+        let Some(former) = self.in_force.clone() else { return };
+        if let Some(master) = &self.master {
+            self.generations.failed(&master.workers());
+        }
+        let digest = former.stamp.digest.clone();
+        if refused {
+            match self.restore_former(&former) {
+                Ok(()) if self.serves_still(&former).await => return,
+                Ok(()) => tracing::warn!("nginx does not serve the former release any more"),
+                // It serves from memory, and the files are written again by the next attempt.
+                Err(err) => return tracing::error!("going back to the former release: {err:#}"),
+            }
+        }
+        crate::fault::point("before-roll-back-reload");
+        match Box::pin(self.reload(&digest, former.stamp.attempt, former.manifest)).await {
+            Ok(_) => self.settle().await,
+            Err(failed) => {
+                tracing::error!("nginx does not go back to the former release and is started anew: {}", failed.rejection);
+                if let Some(master) = &self.master {
+                    let _ = master.signal(Signal::SIGTERM);
+                }
+                self.nginx.end_all().await;
+            }
+        }
+    }
+
+    fn restore_former(&self, former: &InForce) -> anyhow::Result<()> {
+        let client = self.generations.client();
+        let resolver = client.map(super::dns::Client::resolver).context("the workers' resolver has gone")?;
+        let includes =
+            Includes { stamp: former.stamp.clone(), resolver, level: former.manifest.error_log_level };
+        self.put_in_place(&former.stamp.digest, &includes)
+    }
+
+    /// Whether the workers still answer with the stamp they had.
+    async fn serves_still(&self, former: &InForce) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(5) {
+            match status::stamp(here()).await {
+                Ok(stamp) => return stamp == former.stamp,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        false
+    }
+
+    /// Waits until every upstream has its endpoints, for a while, and not when something else is wanted by now.
+    pub(super) async fn settle(&mut self) {
+        let begun = Instant::now();
+        let wanted = wishes::desired(&self.volume);
+        loop {
+            let (answered, all) = self.answered();
+            if answered == all {
+                break;
+            }
+            if begun.elapsed() > ANSWERS {
+                tracing::warn!("{} of {all} upstreams have not asked for their endpoints", all - answered);
+                break;
+            }
+            self.tell();
+            let gone = self.master.as_ref().is_none_or(super::nginx::Master::is_gone);
+            if gone || (self.settled && wishes::desired(&self.volume) != wanted) {
+                return;
+            }
+            let Some(client) = self.generations.client() else { return };
+            let _ = tokio::time::timeout(Duration::from_millis(250), client.changed()).await;
+        }
+        self.settled = true;
+    }
+}
+
+/// Reads what a release says of itself.
+pub fn read_manifest(volume: &Volume, digest: &Digest) -> anyhow::Result<Manifest> {
+    let path = volume.release(digest).join("release.json");
+    let read = || {
+        let mut json = vec![];
+        fs::File::open(&path)?.take(LARGEST_MANIFEST).read_to_end(&mut json)?;
+        anyhow::Ok(serde_json::from_slice(&json)?)
+    };
+    read().with_context(|| format!("reading {}", path.display()))
+}
+
+/// A failure of our own doing or of the machine: nobody's release is to blame.
+pub fn of_ours(err: anyhow::Error) -> Rejection {
+    Rejection::environment(format!("{err:#}"))
+}
+
+/// Points `out/current` at a release, by a rename.
+fn flip(volume: &Volume, digest: &Digest) -> anyhow::Result<()> {
+    let new = volume.output().join(".current.new");
+    let point = || {
+        remove(&new)?;
+        symlink(Path::new("../in/releases").join(digest.as_str()), &new)?;
+        fs::rename(&new, volume.current())
+    };
+    point().with_context(|| format!("pointing {} at release {}", volume.current().display(), digest.short()))
+}
+
+/// Points `out/current` where it pointed before.
+pub fn restore(volume: &Volume, former: Option<&Digest>) -> anyhow::Result<()> {
+    match former {
+        Some(digest) => flip(volume, digest),
+        None => remove(&volume.current()).context("removing the link to a release that did not start"),
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}
