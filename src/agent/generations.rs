@@ -47,7 +47,8 @@ impl Generations {
     pub fn adopt(&mut self, serving: &Digest, former: &[Digest], workers: &[Worker], patience: Duration) {
         let (draining, active): (Vec<_>, Vec<_>) = workers.iter().partition(|worker| worker.draining);
         let pids = |workers: Vec<&Worker>| workers.into_iter().map(|worker| worker.pid).collect();
-        let generation = |digests, workers, superseded| Generation { digests, workers, client: None, superseded, patience };
+        let generation =
+            |digests, workers, superseded| Generation { digests, workers, client: None, superseded, patience };
         self.0.clear();
         self.0.push(generation(vec![serving.clone()], pids(active), None));
         if !draining.is_empty() {

@@ -105,7 +105,9 @@ impl Nginx {
         for argument in arguments {
             let text = argument.to_string_lossy();
             if OUR_ARGUMENTS.iter().any(|ours| text.starts_with(ours)) || text.contains("daemon") {
-                bail!("the agent itself tells nginx where its configuration is and not to be a daemon: leave out {text:?}");
+                bail!(
+                    "the agent itself tells nginx where its configuration is and not to be a daemon: leave out {text:?}"
+                );
             }
         }
         // A path with a slash is relative to where we were started, and nginx runs elsewhere.
@@ -180,8 +182,11 @@ impl Nginx {
     /// The master that a former agent left running on this volume, if there is one. Whatever else that one left is
     /// ended: workers without a master hold the ports, and nobody could reload them.
     pub async fn adopt(&self) -> Option<Master> {
-        let masters: Vec<_> =
-            self.processes().into_iter().filter(|pid| processes::title(*pid).starts_with("nginx: master process")).collect();
+        let masters: Vec<_> = self
+            .processes()
+            .into_iter()
+            .filter(|pid| processes::title(*pid).starts_with("nginx: master process"))
+            .collect();
         let adopted = match masters[..] {
             [pid] => Some(pid),
             _ => None,
@@ -230,7 +235,9 @@ impl Nginx {
         let me = std::process::id().cast_signed();
         let mut pids = processes::with_standard_input(&self.mark());
         let inherited = nix::unistd::getppid().as_raw();
-        pids.extend(processes::children(inherited).into_iter().filter(|pid| processes::title(*pid).starts_with("nginx: ")));
+        pids.extend(
+            processes::children(inherited).into_iter().filter(|pid| processes::title(*pid).starts_with("nginx: ")),
+        );
         pids.retain(|pid| *pid != me && processes::alive(*pid));
         pids.sort_unstable();
         pids.dedup();

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 /// The process ids of the living children of a process that has one thread only.
 pub fn children(of: i32) -> Vec<i32> {
     match fs::read_to_string(format!("/proc/{of}/task/{of}/children")) {
-        Ok(list) => list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter(|pid| alive(*pid)).collect(),
+        Ok(list) => {
+            list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter(|pid| alive(*pid)).collect()
+        }
         // A kernel without that list, or a process that has ended.
         Err(_) => all().into_iter().filter(|pid| parent(*pid) == Some(of) && alive(*pid)).collect(),
     }

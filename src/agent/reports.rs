@@ -91,9 +91,8 @@ impl Reports {
     }
 
     fn write(&mut self, path: &std::path::Path, document: &impl Serialize) -> bool {
-        let written = serde_json::to_vec(document)
-            .map_err(anyhow::Error::from)
-            .and_then(|json| replace(path, &json, 0o644));
+        let written =
+            serde_json::to_vec(document).map_err(anyhow::Error::from).and_then(|json| replace(path, &json, 0o644));
         match written {
             Ok(()) => self.failing = false,
             Err(ref err) if !self.failing => {

@@ -115,8 +115,7 @@ impl Steering {
         let manifest = read_manifest(&self.volume, digest).map_err(take_up::of_ours)?;
         let client = self.dns.listen().await.map_err(take_up::of_ours)?;
         let stamp = self.next_stamp(digest, attempt);
-        let includes =
-            Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
+        let includes = Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
         self.log.set_level(manifest.error_log_level);
         self.put_in_place(digest, &includes).map_err(take_up::of_ours)?;
         let since = self.log.now();
@@ -129,7 +128,8 @@ impl Steering {
         let folders = [folders[0].as_path(), folders[1].as_path()];
         let bound = take_up::PATIENCE + 3 * self.longest;
         let awaited = Awaited { stamp: &stamp, former: &[], since, bound, folders: &folders };
-        let observed = observe(here(), master, &self.log, awaited).await.map_err(|Failed { rejection, .. }| rejection)?;
+        let observed =
+            observe(here(), master, &self.log, awaited).await.map_err(|Failed { rejection, .. }| rejection)?;
         self.longest = self.longest.max(observed.reload);
         self.in_force = Some(InForce { stamp, manifest });
         self.look_at_workers();

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Settings;
 use super::backoff::Backoff;
 use super::dns;
 use super::generations::{BOUND, Generations};
@@ -25,7 +26,6 @@ use super::readiness::Readiness;
 use super::reports::Reports;
 use super::stops::{Stop, Stops};
 use super::wishes::{self, Wishes};
-use super::Settings;
 use crate::volume::{Digest, FaultClass, Manifest, Outcome, ProxyInfo, ProxyKind, Report, Timings, Volume};
 
 /// Where nginx and the agent run: in `out/`.

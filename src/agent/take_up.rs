@@ -66,8 +66,7 @@ impl Steering {
         let ours = |err| Failed { rejection: of_ours(err), refused: true };
         let client = self.dns.listen().await.map_err(ours)?;
         let stamp = self.next_stamp(digest, attempt);
-        let includes =
-            Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
+        let includes = Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
         self.put_in_place(digest, &includes).map_err(ours)?;
         let since = self.log.now();
         self.look_at_workers();
@@ -124,7 +123,10 @@ impl Steering {
         match Box::pin(self.reload(&digest, former.stamp.attempt, former.manifest)).await {
             Ok(_) => self.settle().await,
             Err(failed) => {
-                tracing::error!("nginx does not go back to the former release and is started anew: {}", failed.rejection);
+                tracing::error!(
+                    "nginx does not go back to the former release and is started anew: {}",
+                    failed.rejection
+                );
                 if let Some(master) = &self.master {
                     let _ = master.signal(Signal::SIGTERM);
                 }
@@ -136,8 +138,7 @@ impl Steering {
     fn restore_former(&self, former: &InForce) -> anyhow::Result<()> {
         let client = self.generations.client();
         let resolver = client.map(super::dns::Client::resolver).context("the workers' resolver has gone")?;
-        let includes =
-            Includes { stamp: former.stamp.clone(), resolver, level: former.manifest.error_log_level };
+        let includes = Includes { stamp: former.stamp.clone(), resolver, level: former.manifest.error_log_level };
         self.put_in_place(&former.stamp.digest, &includes)
     }
 

@@ -76,7 +76,11 @@ const SHELL: &[Rule] = &[
         may_use: &["fault", "model", "render", "value", "volume"],
         may_not_name: &["k8s_openapi", "kube"],
     },
-    Rule { module: "live", may_use: &["fault", "model", "render", "value", "volume"], may_not_name: &["k8s_openapi", "kube"] },
+    Rule {
+        module: "live",
+        may_use: &["fault", "model", "render", "value", "volume"],
+        may_not_name: &["k8s_openapi", "kube"],
+    },
     Rule { module: "fault", may_use: &[], may_not_name: &["kube"] },
     Rule { module: "agent", may_use: &["fault", "volume"], may_not_name: &["k8s_openapi", "kube"] },
     Rule { module: "telemetry", may_use: &[], may_not_name: &["kube"] },

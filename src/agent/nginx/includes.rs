@@ -88,7 +88,8 @@ impl Surroundings {
     }
 
     fn main(&self, volume: &Volume, includes: &Includes) -> anyhow::Result<String> {
-        let mut text = String::from("# By coxswain's agent, new at each start and reload.\ndaemon off;\nmaster_process on;\n");
+        let mut text =
+            String::from("# By coxswain's agent, new at each start and reload.\ndaemon off;\nmaster_process on;\n");
         if let Some(user) = &self.user {
             writeln!(text, "user {} {};", quoted(&user.name)?, quoted(&user.group)?)?;
         }

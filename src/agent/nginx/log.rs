@@ -54,7 +54,9 @@ impl Log {
         let socket = UnixDatagram::bind(&path).with_context(|| format!("binding {}", path.display()))?;
         let who_may = || {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
-            user.map_or(Ok(()), |user| std::os::unix::fs::chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
+            user.map_or(Ok(()), |user| {
+                std::os::unix::fs::chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            })
         };
         who_may().with_context(|| format!("giving {} to nginx's workers", path.display()))?;
         let log = Self::new();
@@ -122,7 +124,9 @@ impl Log {
 pub fn write(level: LogLevel, text: &str) {
     let text = printable(text);
     match level {
-        LogLevel::Emerg | LogLevel::Alert | LogLevel::Crit | LogLevel::Error => tracing::error!(target: "nginx", "{text}"),
+        LogLevel::Emerg | LogLevel::Alert | LogLevel::Crit | LogLevel::Error => {
+            tracing::error!(target: "nginx", "{text}")
+        }
         LogLevel::Warn => tracing::warn!(target: "nginx", "{text}"),
         LogLevel::Notice | LogLevel::Info => tracing::info!(target: "nginx", "{text}"),
         LogLevel::Debug => tracing::debug!(target: "nginx", "{text}"),
@@ -145,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_datagram_of_nginx_is_read_and_others_are_not() {
-        let line = parse("<187>Nov 24 11:00:00 coxswain: 2026/11/24 11:00:00 [emerg] 12#13: still could not bind()").unwrap();
+        let line =
+            parse("<187>Nov 24 11:00:00 coxswain: 2026/11/24 11:00:00 [emerg] 12#13: still could not bind()").unwrap();
         assert_eq!((line.level, line.pid), (LogLevel::Emerg, 12));
         assert_eq!(line.text, "2026/11/24 11:00:00 [emerg] 12#13: still could not bind()");
         assert_eq!(parse("<187>Nov 24 11:00:00 coxswain: hello"), None);

@@ -81,7 +81,8 @@ pub async fn observe(folder: &Path, master: &Master, log: &Log, awaited: Awaited
             }
         }
         if let Some(first) = first {
-            let alone = others.unwrap_or(first).max(first).elapsed() >= ALONE || (others.is_none() && awaited.former.is_empty());
+            let alone = others.unwrap_or(first).max(first).elapsed() >= ALONE
+                || (others.is_none() && awaited.former.is_empty());
             if answers >= ANSWERS && alone && all_gone(master, awaited.former) {
                 return Ok(Observed { reload: first - begun, observe: first.elapsed() });
             }

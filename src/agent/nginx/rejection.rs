@@ -112,7 +112,8 @@ fn relative(file: &str, folders: &[&Path]) -> String {
 }
 
 fn of_the_environment(text: &str) -> bool {
-    ENVIRONMENT_WORDS.iter().any(|words| text.contains(words)) || errno(text).is_some_and(|no| ENVIRONMENT_ERRNO.contains(&no))
+    ENVIRONMENT_WORDS.iter().any(|words| text.contains(words))
+        || errno(text).is_some_and(|no| ENVIRONMENT_ERRNO.contains(&no))
 }
 
 /// The number of the last `(98: Address already in use)`.
@@ -139,9 +140,15 @@ mod tests {
         let logged = read("2026/11/24 11:00:00 [emerg] 12#12: unknown directive \"x\" in /p/out/current/nginx.conf:3");
         assert_eq!((logged.file.as_deref(), logged.line), (Some("nginx.conf"), Some(3)));
 
-        let zone = read("2026/11/24 11:00:00 [emerg] 12#12: limit_req \"rl\" uses the \"$host\" key while previously it used the \"$uri\" key");
+        let zone = read(
+            "2026/11/24 11:00:00 [emerg] 12#12: limit_req \"rl\" uses the \"$host\" key while previously it used the \"$uri\" key",
+        );
         assert_eq!((zone.class, zone.file), (FaultClass::Content, None));
-        assert_eq!(read("nginx: [emerg] open() \"/x\" failed (2: No such file or directory) in /p/out/current/nginx.conf:3").class, FaultClass::Content);
+        assert_eq!(
+            read("nginx: [emerg] open() \"/x\" failed (2: No such file or directory) in /p/out/current/nginx.conf:3")
+                .class,
+            FaultClass::Content
+        );
     }
 
     #[test]
