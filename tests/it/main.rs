@@ -4,3 +4,4 @@ mod annotations;
 mod dns;
 mod support;
 mod tidy;
+mod traffic;

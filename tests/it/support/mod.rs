@@ -4,13 +4,17 @@
 
 pub mod certificates;
 pub mod client;
+pub mod load;
 pub mod net;
+pub mod objects;
 pub mod parts;
 pub mod pod;
 pub mod run;
 pub mod wait;
 
 pub use client::{Answer, Client, Request, raw};
+pub use load::Load;
+pub use objects::Ingress;
 pub use pod::Pod;
 pub use run::Run;
 pub use wait::eventually;

@@ -1,0 +1,7 @@
+//! Requests through the whole: manifests in files, a real nginx, real servers behind it. One theme a file; each test
+//! starts one `coxswain run -f` and asks it many things.
+
+mod backends;
+mod protocols;
+mod routing;
+mod tls;
