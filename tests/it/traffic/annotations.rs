@@ -1,0 +1,288 @@
+//! Every annotation that is built, by what it does to requests; and that what protects and cannot be honoured closes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::support::objects::{document, service};
+use crate::support::{Ingress, Pod, Request, Run, net};
+
+/// A Service `web`, one Ingress for each row on a host of its own name, and the run that serves them.
+async fn serve(ingresses: impl IntoIterator<Item = Ingress>) -> Option<(Run, Vec<Pod>)> {
+    let setup = Run::setup()?;
+    let port = net::port();
+    let pods = vec![Pod::start("web", port).await, Pod::start("other", port).await];
+    let mut manifest = service("web", &[&pods[0]]) + &service("other", &[&pods[1]]);
+    for ingress in ingresses {
+        manifest += &ingress.yaml();
+    }
+    Some((setup.file("all.yaml", &manifest).serve().await, pods))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rewrites_take_groups_and_regexes_match_in_either_case_from_the_start() {
+    let specific = "ImplementationSpecific";
+    let Some((run, _pods)) = serve([
+        Ingress::new("groups").ours("rewrite-target", "/$2").host("groups.test").path(specific, "/app(/|$)(.*)", "web"),
+        Ingress::new("plain").ours("rewrite-target", "/new").host("plain.test").path("Prefix", "/old", "web"),
+        Ingress::new("root").ours("rewrite-target", "/").host("root.test").path("Prefix", "/foo", "web"),
+        Ingress::new("same").ours("rewrite-target", "/same").host("same.test").path("Prefix", "/same", "web"),
+        Ingress::new("regex")
+            .ours("use-regex", "true")
+            .host("regex.test")
+            .path(specific, "/v[0-9]+/items", "web")
+            .path("Prefix", "/v1", "other")
+            .path("Exact", "/exact.", "other"),
+        Ingress::new("two").ours("rewrite-target", "/x/$1/$2").host("two.test").path(
+            specific,
+            "/([a-z]+)/([0-9]+)$",
+            "web",
+        ),
+        // A regex of one Ingress does not make regexes of another's paths.
+        Ingress::new("two-b").host("two.test").path(specific, "/li.eral", "other").path("Prefix", "/pre", "other"),
+        Ingress::new("long").ours("use-regex", "true").host("long.test").path(specific, "/[a-z]", "web").path(
+            "Prefix",
+            "/ab/cd/ef",
+            "other",
+        ),
+        Ingress::new("bad")
+            .ours("use-regex", "true")
+            .host("bad.test")
+            .path(specific, "/a(b", "web")
+            .path("Prefix", "/good", "web"),
+        Ingress::new("braces").ours("use-regex", "true").host("braces.test").path(specific, "/a{2}/\\d\"'$", "web"),
+    ])
+    .await
+    else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for (host, target, expected) in [
+        ("groups.test", "/app/foo/bar?q=1&r=/", "web /foo/bar?q=1&r=/"),
+        ("groups.test", "/app", "web /"),
+        ("groups.test", "/app/", "web /"),
+        ("groups.test", "/APP/Foo", "web /Foo"),
+        ("groups.test", "/appx", "404"),
+        ("groups.test", "/app/a%20b", "web /a%20b"),
+        ("plain.test", "/old", "web /new"),
+        ("plain.test", "/old/sub?x", "web /new?x"),
+        ("plain.test", "/older", "404"),
+        ("root.test", "/foo", "web /"),
+        ("root.test", "/foo/bar/baz", "web /"),
+        ("same.test", "/same/x%2Fy", "web /same/x%2Fy"),
+        ("regex.test", "/v2/items", "web /v2/items"),
+        ("regex.test", "/V22/Items/more", "web /V22/Items/more"),
+        ("regex.test", "/v1/items", "web /v1/items"),
+        ("regex.test", "/v1/other", "other /v1/other"),
+        ("regex.test", "/v1x", "404"),
+        ("regex.test", "/V1", "404"),
+        ("regex.test", "/exact.", "other /exact."),
+        ("regex.test", "/exactx", "404"),
+        ("regex.test", "/x/v2/items", "404"),
+        ("two.test", "/abc/42", "web /x/abc/42"),
+        ("two.test", "/abc/42/", "404"),
+        ("two.test", "/li.eral", "other /li.eral"),
+        ("two.test", "/literal", "404"),
+        ("two.test", "/pre/x", "other /pre/x"),
+        ("long.test", "/ab/cd/ef", "other /ab/cd/ef"),
+        ("long.test", "/ab/cd/eff", "web /ab/cd/eff"),
+        ("bad.test", "/good", "web /good"),
+        ("bad.test", "/a(b", "404"),
+        ("braces.test", "/aa/7%22'", "web /aa/7%22'"),
+        ("braces.test", "/aa/7%22'x", "404"),
+    ] {
+        let got = match run.http().try_get(host, target).await {
+            Ok(answer) => {
+                answer.echo().map_or(answer.status.to_string(), |echo| format!("{} {}", echo.service, echo.target))
+            }
+            Err(why) => why,
+        };
+        if got != expected {
+            wrong.push(format!("{host}{target}: {got} instead of {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    run.says("/a(b").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_and_times_hold_for_the_routes_of_their_ingress_alone() {
+    let Some((run, _pods)) = serve([
+        Ingress::new("small").ours("proxy-body-size", "1k").host("small.test").path("Prefix", "/", "web"),
+        Ingress::new("usual").host("small.test").path("Prefix", "/usual", "web"),
+        Ingress::new("unlimited").ours("proxy-body-size", "0").host("unlimited.test").path("Prefix", "/", "web"),
+        Ingress::new("wrong").ours("proxy-body-size", "1 MB").host("wrong.test").path("Prefix", "/", "web"),
+        Ingress::new("read").ours("proxy-read-timeout", "1").host("read.test").path("Prefix", "/", "web"),
+        Ingress::new("patient").host("read.test").path("Prefix", "/patient", "web"),
+        Ingress::new("times")
+            .ours("proxy-connect-timeout", "1")
+            .ours("proxy-send-timeout", "7")
+            .ours("backend-protocol", "GRPC")
+            .host("times.test")
+            .path("Prefix", "/", "web"),
+    ])
+    .await
+    else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for (host, path, size, expected) in [
+        ("small.test", "/", 1024, "web"),
+        ("small.test", "/", 1025, "413"),
+        ("small.test", "/usual", 1 << 20, "web"),
+        ("small.test", "/usual", (1 << 20) + 1, "413"),
+        ("unlimited.test", "/", 3 << 20, "web"),
+        ("wrong.test", "/", 1 << 20, "web"),
+        ("wrong.test", "/", (1 << 20) + 1, "413"),
+    ] {
+        let request = Request::new("POST", host, path).body(vec![b'x'; size]);
+        // A proxy may answer before it has read all, and close.
+        let who = run.http().try_send(&request).await.map_or_else(|why| why, |answer| answer.who());
+        if who != expected {
+            wrong.push(format!("{host}{path} with {size} bytes: {who} instead of {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    run.says("1 MB").await;
+    assert_eq!(run.http().get("read.test", "/?delay=20000").await.status, 504);
+    assert_eq!(run.http().get("read.test", "/patient?delay=1500").await.who(), "web");
+    let grpc = run.https("times.test").http2().send(&Request::grpc("times.test", "/a.B/C")).await;
+    assert_eq!(grpc.who(), "web");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn source_ranges_let_in_who_is_meant_and_close_when_they_cannot_be_read() {
+    let Some((run, _pods)) = serve([
+        Ingress::new("allow")
+            .ours("allowlist-source-range", "127.9.0.0/16, 10.0.0.1")
+            .host("allow.test")
+            .path("Prefix", "/", "web"),
+        Ingress::new("open").host("allow.test").path("Prefix", "/open", "web"),
+        Ingress::new("old").ours("whitelist-source-range", "127.9.0.1").host("old.test").path("Prefix", "/", "web"),
+        Ingress::new("deny").ours("denylist-source-range", "127.9.0.0/16").host("deny.test").path("Prefix", "/", "web"),
+        Ingress::new("both")
+            .ours("denylist-source-range", "127.9.0.1")
+            .ours("allowlist-source-range", "127.9.0.0/16")
+            .host("both.test")
+            .path("Prefix", "/", "web"),
+        Ingress::new("broken")
+            .ours("allowlist-source-range", "127.9.0.0/16, office")
+            .host("broken.test")
+            .path("Prefix", "/", "web"),
+        Ingress::new("empty").ours("allowlist-source-range", "").host("empty.test").path("Prefix", "/", "web"),
+        Ingress::new("nodeny").ours("denylist-source-range", "nobody").host("nodeny.test").path("Prefix", "/", "web"),
+        Ingress::new("redirected")
+            .ours("allowlist-source-range", "127.9.0.1")
+            .ours("force-ssl-redirect", "true")
+            .host("redirected.test")
+            .path("Prefix", "/", "web"),
+        Ingress::new("both-names")
+            .ours("allowlist-source-range", "127.9.0.1")
+            .ours("whitelist-source-range", "127.9.0.2")
+            .host("both-names.test")
+            .path("Prefix", "/", "web"),
+    ])
+    .await
+    else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for (host, path, from, expected) in [
+        ("allow.test", "/", "127.9.0.1", "web"),
+        ("allow.test", "/", "127.9.255.255", "web"),
+        ("allow.test", "/", "127.8.0.1", "403"),
+        ("allow.test", "/open", "127.8.0.1", "web"),
+        ("old.test", "/", "127.9.0.1", "web"),
+        ("old.test", "/", "127.9.0.2", "403"),
+        ("deny.test", "/", "127.9.0.1", "403"),
+        ("deny.test", "/", "127.8.0.1", "web"),
+        ("both.test", "/", "127.9.0.1", "403"),
+        ("both.test", "/", "127.9.0.2", "web"),
+        ("both.test", "/", "127.8.0.1", "403"),
+        ("broken.test", "/", "127.9.0.1", "503"),
+        ("empty.test", "/", "127.9.0.1", "503"),
+        ("nodeny.test", "/", "127.9.0.1", "503"),
+        ("both-names.test", "/", "127.9.0.1", "web"),
+        ("both-names.test", "/", "127.9.0.2", "403"),
+        ("redirected.test", "/", "127.8.0.1", "308"),
+    ] {
+        let from: IpAddr = from.parse().unwrap();
+        let request = Request::get(host, path).header("x-forwarded-for", "127.9.0.1").header("x-real-ip", "127.9.0.1");
+        let who = run.http().from(from).try_send(&request).await.map_or_else(|why| why, |answer| answer.who());
+        if who != expected {
+            wrong.push(format!("{host}{path} from {from}: {who} instead of {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for told in ["office", "nobody"] {
+        run.says(told).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_built_is_told_and_closes_only_where_it_protects() {
+    let protecting = [
+        ("auth-url", "http://auth.example/"),
+        ("auth-type", "basic"),
+        ("auth-secret", "credentials"),
+        ("auth-tls-secret", "default/ca"),
+        ("satisfy", "any"),
+        ("enable-global-auth", "true"),
+    ];
+    let harmless = [
+        ("proxy-buffer-size", "8k"),
+        ("configuration-snippet", "deny all;"),
+        ("server-snippet", "return 404;"),
+        ("no-such-annotation", "x"),
+        ("rewrite-targett", "/"),
+        ("canary-weight", "50"),
+    ];
+    let ingress = |(name, value): &(&str, &str)| {
+        Ingress::new(name).ours(name, value).host(&format!("{name}.test")).path("Prefix", "/", "web")
+    };
+    let all = protecting.iter().chain(&harmless).map(ingress);
+    let foreign =
+        Ingress::new("foreign").annotation("example.com/auth-url", "x").host("foreign.test").path("Prefix", "/", "web");
+    let Some((run, pods)) = serve(all.chain([foreign])).await else { return };
+    for (name, _) in protecting {
+        assert_eq!(run.http().get(&format!("{name}.test"), "/").await.status, 503, "{name}");
+        run.says(name).await;
+    }
+    assert_eq!(pods[0].answered(), 0, "no request reached what was to be protected");
+    for (name, _) in harmless {
+        assert_eq!(run.http().get(&format!("{name}.test"), "/").await.who(), "web", "{name}");
+        run.says(name).await;
+    }
+    assert_eq!(run.http().get("foreign.test", "/").await.who(), "web");
+    assert!(!run.said().contains("example.com/auth-url"), "annotations of others are none of our business");
+    assert!(run.said().contains("rewrite-target"), "did you mean …");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_is_spread_over_all_endpoints_in_either_way() {
+    let Some(setup) = Run::setup() else { return };
+    let port = net::port();
+    let pods = [Pod::start("a", port).await, Pod::start("b", port).await, Pod::start("c", port).await];
+    let web = service("web", &pods.each_ref());
+    let by_service = document(&serde_json::json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "own", "annotations": {"nginx.ingress.kubernetes.io/load-balance": "ewma"}},
+        "spec": {"ports": [{"name": "http", "port": 80}]},
+    }));
+    let endpoints: Vec<_> = pods.iter().map(|pod| (pod.address, Some(true))).collect();
+    let manifest = web
+        + &by_service
+        + &crate::support::objects::slice("own", "a", &[("http", port)], &endpoints)
+        + &Ingress::new("turn").host("turn.test").path("Prefix", "/", "web").yaml()
+        + &Ingress::new("ewma").ours("load-balance", "ewma").host("ewma.test").path("Prefix", "/", "web").yaml()
+        + &Ingress::new("own").host("own.test").path("Prefix", "/", "own").yaml()
+        + &Ingress::new("none").ours("load-balance", "sideways").host("none.test").path("Prefix", "/", "web").yaml();
+    let run = setup.file("a.yaml", &manifest).serve().await;
+    for host in ["turn.test", "ewma.test", "own.test", "none.test"] {
+        let mut seen = BTreeSet::new();
+        for _ in 0..60 {
+            seen.insert(run.http().get(host, "/").await.who());
+        }
+        assert_eq!(seen.len(), 3, "{host}: {seen:?}");
+    }
+    run.says("sideways").await;
+}
