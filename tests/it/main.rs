@@ -2,6 +2,7 @@
 
 mod annotations;
 mod dns;
+mod security;
 mod support;
 mod tidy;
 mod traffic;
