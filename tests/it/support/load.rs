@@ -12,6 +12,7 @@ use super::{Client, Request, eventually, wait};
 pub struct Load {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
+    failed: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Outcome>>,
 }
 
@@ -29,11 +30,15 @@ pub struct Outcome {
 impl Load {
     /// Starts `clients` clients.
     pub fn start(client: &Client, request: &Request, clients: usize) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asked, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..clients)
-            .map(|_| tokio::spawn(ask(client.clone(), request.clone(), Arc::clone(&stop), Arc::clone(&asked))))
+            .map(|_| {
+                let counters = (Arc::clone(&asked), Arc::clone(&failed));
+                tokio::spawn(ask(client.clone(), request.clone(), Arc::clone(&stop), counters))
+            })
             .collect();
-        Self { stop, asked, clients }
+        Self { stop, asked, failed, clients }
     }
 
     /// Waits for so many more answers (or failures).
@@ -44,6 +49,11 @@ impl Load {
             wait::check(asked >= goal, || format!("{asked} of {goal}"))
         })
         .await;
+    }
+
+    /// How many requests got no answer from a pod so far.
+    pub fn failed(&self) -> usize {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Lets every client finish its request and sums up.
@@ -64,7 +74,12 @@ impl Load {
     }
 }
 
-async fn ask(client: Client, request: Request, stop: Arc<AtomicBool>, asked: Arc<AtomicUsize>) -> Outcome {
+async fn ask(
+    client: Client,
+    request: Request,
+    stop: Arc<AtomicBool>,
+    (asked, failed): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+) -> Outcome {
     let mut outcome = Outcome::default();
     let mut connection = None;
     while !stop.load(Ordering::Relaxed) {
@@ -74,6 +89,7 @@ async fn ask(client: Client, request: Request, stop: Arc<AtomicBool>, asked: Arc
                 Ok(open) => open,
                 Err(why) => {
                     outcome.failures.push(why);
+                    failed.fetch_add(1, Ordering::Relaxed);
                     asked.fetch_add(1, Ordering::Relaxed);
                     // A refused connection fails at once: do not spin.
                     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -84,13 +100,17 @@ async fn ask(client: Client, request: Request, stop: Arc<AtomicBool>, asked: Arc
         match open.send(&request).await {
             Ok(answer) => {
                 *outcome.answers.entry(answer.who()).or_default() += 1;
-                if let Ok(echo) = answer.echo() {
-                    *outcome.pods.entry(echo.pod.to_string()).or_default() += 1;
+                match answer.echo() {
+                    Ok(echo) => *outcome.pods.entry(echo.pod.to_string()).or_default() += 1,
+                    Err(_) => drop(failed.fetch_add(1, Ordering::Relaxed)),
                 }
                 let close = answer.headers.get("connection").is_some_and(|value| value == "close");
                 connection = (!close).then_some(open);
             }
-            Err(why) => outcome.failures.push(why),
+            Err(why) => {
+                failed.fetch_add(1, Ordering::Relaxed);
+                outcome.failures.push(why);
+            }
         }
         asked.fetch_add(1, Ordering::Relaxed);
     }
