@@ -6,7 +6,6 @@
 //! A family is described by its [`Spec`] and reads its keys through a [`Reader`], layer by layer. What no family used is
 //! told at the end of each layer; [`known`] and [`known_settings`] have the names of ingress-nginx that are not built.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
-
 pub mod backend_protocol;
 pub mod body_size;
 pub mod canary;

@@ -13,6 +13,8 @@ use coxswain::value::Value as _;
 use coxswain::value::log_variable;
 use coxswain::value::reference::ObjectName;
 
+use proptest::prelude::*;
+
 use crate::support::parts;
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io";
@@ -318,6 +320,72 @@ fn trust_that_cannot_be_read_is_no_trust() {
     assert_eq!(trust(&[on, ("forwarded-for-header", "x y")]), (None, 1));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever stands where, reading ends, and what is told can be shown to anybody.
+    #[test]
+    fn hostile_text_is_taken_as_a_value_or_told_in_harmless_words(
+        names in prop::collection::vec(some_name(), 1..4),
+        texts in prop::collection::vec(some_text(), 4),
+        global: bool,
+    ) {
+        let entries: BTreeMap<_, _> = names.into_iter().zip(texts).collect();
+        let (_, policies, problems) = read(global, &entries);
+        for problem in problems {
+            let shown = format!("{}{}{}", problem.field, problem.message, problem.effect);
+            prop_assert!(!shown.chars().any(|c| c.is_control() || "\u{202e}\u{2028}".contains(c)), "{shown:?}");
+            prop_assert!(shown.len() < 4000, "{shown:?}");
+            prop_assert!(!problem.effect.is_empty());
+            let closes = problem.effect.contains("answers 503");
+            prop_assert!(!closes || !policies.denied.is_empty(), "{shown:?}");
+        }
+    }
+}
+
+fn some_name() -> impl Strategy<Value = String> {
+    let known = keys().flat_map(names).chain(known::ANNOTATIONS.iter().map(|known| known.name)).collect::<Vec<_>>();
+    prop_oneof![4 => prop::sample::select(known).prop_map(str::to_owned), 1 => some_text()]
+}
+
+fn some_text() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        "1",
+        "0",
+        "8k",
+        "10.0.0.0/8",
+        ",",
+        " ",
+        "/",
+        "$",
+        "$1",
+        "${status}",
+        ";",
+        "}",
+        "{",
+        "\n",
+        "\r",
+        "\0",
+        "\"",
+        "'",
+        "\\",
+        "#",
+        "true",
+        "off",
+        "\u{1b}[2J",
+        "\u{202e}",
+        "\u{2028}",
+        "é",
+        "https",
+        ":",
+        "-",
+        "@STRENGTH",
+        "99999999999999999999",
+    ];
+    let long = prop::sample::select(vec![1, 1, 1, 500]);
+    (prop::collection::vec(prop::sample::select(pieces), 0..6), long).prop_map(|(pieces, n)| pieces.concat().repeat(n))
+}
+
 #[test]
 fn real_nginx_has_every_variable_of_the_table() {
     let families = log_variable::FAMILIES.iter().map(|family| format!("${family}x"));
@@ -331,7 +399,6 @@ fn real_nginx_has_every_variable_of_the_table() {
 
 #[test]
 fn real_nginx_takes_every_list_of_ciphers_that_we_take() {
-    use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};
     if parts::nginx().is_none() {
         return;
