@@ -16,69 +16,31 @@ at_least() { # WANTED VERSION: numbers between dots, as sort -V compares them
   [[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
 }
 
-# Each of these prints the version of the executable it is given, and fails when coxswain or the tests cannot use it.
-
-good_nginx() { # 1.30.4 and 1.31.3 are the first without CVE-2026-42945, -9256 and -42533
-  local version options
-  version=$("$1" -v 2>&1 | sed -n 's|.*nginx/\([0-9.]*\).*|\1|p')
-  options=$("$1" -V 2>&1) || return
+good() { # NAME EXECUTABLE: prints its version; fails when coxswain or the tests cannot use it
+  local name=$1 path=$2 wanted version
+  case $name in
+    nginx) # both are the first of their series without CVE-2026-42945, -9256 and -42533
+      version=$("$path" -v 2>&1 | sed -n 's|.*nginx/\([0-9.]*\).*|\1|p')
+      case $version in 1.30.*) wanted=1.30.4 ;; *) wanted=1.31.3 ;; esac
+      ;;
+    envoy) version=$("$path" --version | sed -n 's|.*/\([0-9][0-9.]*\)/.*|\1|p') wanted=1.40.0 ;;
+    etcd) version=$("$path" --version | sed -n 's/^etcd Version: //p') wanted=3.5 ;;
+    helm) version=$("$path" version --short | sed -n 's/^v\([0-9.]*\).*/\1/p') wanted=3.14 ;;
+    # Not older than the oldest Kubernetes that coxswain supports.
+    kubectl) version=$("$path" version --client | sed -n 's/^Client Version: v//p') wanted=1.33 ;;
+    kube*) version=$("$path" --version | sed -n 's/^Kubernetes v//p') wanted=1.33 ;;
+    cargo-deny) version=$("$path" --version | sed -n 's/^cargo-deny //p') wanted=0.18 ;;
+  esac 2> /dev/null
   echo "$version"
-  case $version in
-    1.30.*) at_least 1.30.4 "$version" || return ;;
-    *) at_least 1.31.3 "$version" || return ;;
-  esac
+  at_least "$wanted" "$version" && { [[ $name != nginx ]] || has_modules "$path"; }
+}
+
+has_modules() { # EXECUTABLE: an nginx with what rendered configurations name
+  local options module
+  options=$("$1" -V 2>&1)
   for module in http_ssl http_v2 http_realip http_auth_request; do
     [[ $options == *--with-${module}_module* ]] || return
   done
-}
-
-good_envoy() {
-  local version
-  version=$("$1" --version 2>/dev/null | sed -n 's|.*/\([0-9][0-9.]*\)/.*|\1|p')
-  echo "$version"
-  at_least 1.40.0 "$version"
-}
-
-good_kubernetes() { # kube-apiserver and the others: not older than the oldest Kubernetes that coxswain supports
-  local version
-  version=$("$1" --version 2>/dev/null | sed -n 's/^Kubernetes v//p')
-  echo "$version"
-  at_least 1.33 "$version"
-}
-
-good_kubectl() {
-  local version
-  version=$("$1" version --client 2>/dev/null | sed -n 's/^Client Version: v//p')
-  echo "$version"
-  at_least 1.33 "$version"
-}
-
-good_etcd() {
-  local version
-  version=$("$1" --version 2>/dev/null | sed -n 's/^etcd Version: //p')
-  echo "$version"
-  at_least 3.5 "$version"
-}
-
-good_helm() {
-  local version
-  version=$("$1" version --short 2>/dev/null | sed -n 's/^v\([0-9.]*\).*/\1/p')
-  echo "$version"
-  at_least 3.14 "$version"
-}
-
-good_cargo_deny() {
-  local version
-  version=$("$1" --version 2>/dev/null | sed -n 's/^cargo-deny //p')
-  echo "$version"
-  at_least 0.18 "$version"
-}
-
-good_coredns() {
-  local version
-  version=$("$1" -version 2>/dev/null | sed -n 's/^CoreDNS-//p')
-  echo "$version"
-  at_least 1.12 "$version"
 }
 
 packages() { # PACKAGE...: Debian packages that are missing are installed, or named in one sentence
