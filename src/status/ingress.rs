@@ -128,8 +128,8 @@ impl Writer {
     }
 
     async fn patch_all(&self, patches: Vec<(ObjectName, Option<&BTreeSet<Address>>)>) -> bool {
-        let results =
-            futures::stream::iter(patches).map(|(name, wanted)| self.patch(name, wanted)).buffer_unordered(AT_ONCE);
+        let writes: Vec<_> = patches.into_iter().map(|(name, wanted)| self.patch(name, wanted)).collect();
+        let results = futures::stream::iter(writes).buffer_unordered(AT_ONCE);
         results.fold(false, |failed, retry| async move { failed | retry }).await
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::{Client, Config};
 use kube_lease_manager::LeaseManagerBuilder;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use anyhow::Context as _;
 
@@ -29,7 +29,8 @@ pub struct Options {
 pub struct Leadership {
     state: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    /// One task, which ends with us.
+    task: JoinSet<()>,
 }
 
 impl Leadership {
@@ -45,7 +46,8 @@ impl Leadership {
         let mut config = config;
         (config.connect_timeout, config.read_timeout, config.write_timeout) = (bound, bound, bound);
         let client = Client::try_from(config).context("connecting to the API server for the election")?;
-        let task = tokio::spawn(compete(client, options, sender, stopped));
+        let mut task = JoinSet::new();
+        task.spawn(compete(client, options, sender, stopped));
         Ok(Self { state, stop, task })
     }
 
@@ -53,7 +55,8 @@ impl Leadership {
     pub fn unopposed() -> Self {
         let (sender, state) = watch::channel(true);
         let (stop, mut stopped) = watch::channel(false);
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             told(&mut stopped).await;
             drop(sender);
         });
@@ -66,9 +69,9 @@ impl Leadership {
     }
 
     /// Stops competing and hands the Lease over, so that another replica need not wait for its end.
-    pub async fn release(self) {
+    pub async fn release(mut self) {
         let _ = self.stop.send(true);
-        let _ = self.task.await;
+        self.task.join_next().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The integration tests, one binary: what several modules, or real parts, do together.
 
 mod annotations;
+mod apiserver;
 mod chaos;
 mod dns;
 mod security;

@@ -2,6 +2,7 @@
 //! certificates, and a running coxswain. No expectation about coxswain lives here.
 #![allow(dead_code, unused_imports, reason = "one toolbox for all tests: each uses what it needs")]
 
+pub mod apiserver;
 pub mod certificates;
 pub mod client;
 pub mod load;

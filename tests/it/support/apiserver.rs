@@ -1,0 +1,120 @@
+//! A real API server: etcd and kube-apiserver with RBAC, and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::Value;
+
+use super::net;
+use super::parts::part;
+
+/// A running API server; ended when dropped.
+pub struct ApiServer {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl ApiServer {
+    /// Starts one, or `None` after the reason has been printed.
+    pub fn start() -> Option<Self> {
+        for program in ["etcd", "kube-apiserver", "kubectl"] {
+            part("apiserver", program)?;
+        }
+        super::client::install_crypto();
+        let server = Self { folder: tempfile::tempdir().expect("a folder"), port: net::port() };
+        server.resume();
+        Some(server)
+    }
+
+    /// Ends it, as a crash of the whole control plane would. [`Self::resume`] brings it back with its data.
+    pub fn interrupt(&self) {
+        self.script("stop");
+    }
+
+    /// Starts it again at the same address with the same data.
+    pub fn resume(&self) {
+        self.script("start");
+    }
+
+    /// The kubeconfig of a cluster-admin.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// How to reach it as a cluster-admin.
+    pub async fn config(&self) -> Config {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig()).expect("a kubeconfig");
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a configuration")
+    }
+
+    /// A client with the rights of a cluster-admin.
+    pub async fn client(&self) -> Client {
+        Client::try_from(self.config().await).expect("a client")
+    }
+
+    /// A client with the rights of a service account, by a token as a Pod would have it.
+    pub async fn client_of(&self, namespace: &str, account: &str) -> Client {
+        let token = self.kubectl(&["create", "token", account, "-n", namespace]);
+        let mut config = self.config().await;
+        config.auth_info = kube::config::AuthInfo { token: Some(token.trim().to_owned().into()), ..Default::default() };
+        Client::try_from(config).expect("a client")
+    }
+
+    /// Applies manifests (YAML).
+    pub fn apply(&self, manifests: &str) {
+        let file = self.folder.path().join("manifests.yaml");
+        std::fs::write(&file, manifests).expect("a file");
+        self.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
+    }
+
+    /// Runs kubectl as a cluster-admin; its output. Fails the test when it fails.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let kubectl = part("apiserver", "kubectl").expect("kubectl was there at the start");
+        let done = Command::new(kubectl)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(arguments)
+            .output()
+            .expect("kubectl runs");
+        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(done.status.success(), "kubectl {arguments:?}: {out}{err}");
+        out.into_owned()
+    }
+
+    /// One object, as kubectl prints it in JSON.
+    #[track_caller]
+    pub fn object(&self, kind: &str, namespace: &str, name: &str) -> Value {
+        serde_json::from_str(&self.kubectl(&[
+            "get",
+            kind,
+            name,
+            "-n",
+            namespace,
+            "-o",
+            "json",
+            "--show-managed-fields",
+        ]))
+        .expect("JSON")
+    }
+
+    fn script(&self, verb: &str) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/parts/apiserver");
+        let mut command = Command::new(script);
+        command.arg(verb).arg(self.folder.path()).env("PORT", self.port.to_string());
+        if let Some(bin) = part("apiserver", "etcd").as_deref().and_then(Path::parent) {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", bin.display()));
+        }
+        let done = command.output().expect("hack/parts/apiserver runs");
+        assert!(done.status.success(), "apiserver {verb}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.script("stop");
+    }
+}
