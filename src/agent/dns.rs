@@ -22,6 +22,7 @@ mod sockets;
 mod table;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,6 +42,10 @@ use crate::volume::{Protocol, Volume};
 /// How many answers are sent in a row, and the pause after them: 48 000 a second, which is less than a worker reads.
 const BURST: usize = 48;
 const PAUSE: Duration = Duration::from_millis(1);
+/// How many questions are looked through for repeats at a time.
+const BATCH: usize = 4096;
+/// How long answers may gather before somebody is told that there are more: counting takes a while at 10 000 upstreams.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// The DNS server. Cheap to clone.
 #[derive(Clone)]
@@ -68,8 +73,10 @@ pub struct Client {
     addresses: Vec<SocketAddr>,
     ipv6: bool,
     shared: Arc<Shared>,
-    /// Everything that reads and answers; dropped with the client.
-    _tasks: JoinSet<()>,
+    /// Where everything that was read goes.
+    questions: mpsc::UnboundedSender<Received>,
+    /// Everything that reads and answers; ends with the client.
+    tasks: JoinSet<()>,
 }
 
 /// What the answering tasks tell the client.
@@ -94,18 +101,24 @@ impl Server {
     pub async fn listen(&self) -> anyhow::Result<Client> {
         let sockets = Sockets::bind().await?;
         let addresses = sockets.addresses()?;
+        let mut client = self.client(addresses);
+        sockets.read(&client.questions, &mut client.tasks);
+        Ok(client)
+    }
+
+    /// A client whose questions are answered, but which nobody reads from any socket yet.
+    fn client(&self, addresses: Vec<SocketAddr>) -> Client {
         let shared = Arc::new(Shared::default());
         let ipv6 = self.has_ipv6();
         let mut tasks = JoinSet::new();
         let (answers, outgoing) = mpsc::unbounded_channel();
-        let (queue, incoming) = mpsc::unbounded_channel();
-        tasks.spawn(send(outgoing, shared.clone()));
-        let answering =
-            Answering { source: self.source.clone(), responders: self.responders, ipv6, table: Table::new(), answers };
+        let (questions, incoming) = mpsc::unbounded_channel();
+        let (source, responders) = (self.source.clone(), self.responders);
+        let answering = Answering { source, responders, ipv6, table: Table::new(), answers };
         // Changes count from before the first question.
         tasks.spawn(answering.run(incoming, self.source.changes()));
-        sockets.read(&queue, &mut tasks);
-        Ok(Client { addresses, ipv6, shared, _tasks: tasks })
+        tasks.spawn(send(outgoing, shared.clone()));
+        Client { addresses, ipv6, shared, questions, tasks }
     }
 
     /// Whether some upstream has an IPv6 endpoint. A client that was told `ipv6=off` is not given it, so if its
@@ -138,9 +151,11 @@ impl Client {
         upstreams.iter().filter(|id| progress.is_answered(label_of(id))).count()
     }
 
-    /// Resolves when [`answered`](Self::answered) may have grown since this last resolved. For one waiter at a time.
+    /// Resolves when [`answered`](Self::answered) may have grown since this last resolved, but not more often than is
+    /// worth looking. For one waiter at a time.
     pub async fn changed(&self) {
         self.shared.changed.notified().await;
+        tokio::time::sleep(SETTLE).await;
     }
 }
 
@@ -168,6 +183,7 @@ struct Outgoing {
 
 impl Answering {
     async fn run(mut self, mut incoming: mpsc::UnboundedReceiver<Received>, mut changes: broadcast::Receiver<Changed>) {
+        let mut batch = Vec::new();
         loop {
             let end = self.table.next_end();
             let ended = async {
@@ -177,9 +193,9 @@ impl Answering {
                 }
             };
             tokio::select! {
-                received = incoming.recv() => match received {
-                    Some(received) => self.received(received),
-                    None => return,
+                received = incoming.recv_many(&mut batch, BATCH) => match received {
+                    0 => return,
+                    _ => newest(batch.drain(..)).into_iter().for_each(|received| self.received(received)),
                 },
                 changed = changes.recv() => match changed {
                     Ok(ids) => ids.iter().for_each(|id| self.changed(label_of(id))),
@@ -193,7 +209,7 @@ impl Answering {
         }
     }
 
-    fn received(&mut self, Received { bytes, reply }: Received) {
+    fn received(&mut self, (bytes, reply): (Vec<u8>, Reply)) {
         let question = match Question::read(&bytes) {
             Ok(question) => question,
             Err(error) => return debug!(%error, "what came over a DNS port is no question"),
@@ -284,6 +300,12 @@ impl Responders {
     }
 }
 
+/// The questions without those that are repeated later on: after a while without time to run (a stopped process, a CPU
+/// quota) each may lie there many times, and nginx complains about every answer but the first.
+fn newest(received: impl Iterator<Item = Received>) -> BTreeMap<Vec<u8>, Reply> {
+    received.map(|Received { bytes, reply }| (bytes, reply)).collect()
+}
+
 /// Sends answers in their order, with a pause after each burst.
 async fn send(mut outgoing: mpsc::UnboundedReceiver<Outgoing>, shared: Arc<Shared>) {
     let mut burst = Vec::with_capacity(BURST);
@@ -299,5 +321,124 @@ async fn send(mut outgoing: mpsc::UnboundedReceiver<Outgoing>, shared: Arc<Share
         if full {
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Message, Query};
+    use hickory_proto::rr::{Name, RecordType};
+
+    use super::*;
+
+    const RESPONDERS: Responders = {
+        const fn local(port: u16) -> SocketAddr {
+            SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+        }
+        Responders { plain: local(1), tls: local(2), h2c: local(3), h2_tls: local(4) }
+    };
+
+    /// A client without sockets, and the volume behind it.
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        volume: Volume,
+        server: Server,
+        client: Client,
+    }
+
+    /// Where answers to one question arrive.
+    type Answers = mpsc::UnboundedReceiver<Vec<u8>>;
+
+    impl Fixture {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let volume = Volume::new(folder.path());
+            std::fs::create_dir_all(volume.endpoints()).unwrap();
+            let server = Server::start(&volume, RESPONDERS).await.unwrap();
+            let client = server.client(Vec::new());
+            Self { _folder: folder, volume, server, client }
+        }
+
+        /// Writes endpoints and waits until they are known, which is the work of a thread and takes real time.
+        async fn write(&self, protocol: &str, endpoints: &[&str]) {
+            let mut changes = self.server.source.changes();
+            let set = serde_json::json!({ "protocol": protocol, "endpoints": { "addresses": endpoints } });
+            let new = self.volume.endpoints().join(".new");
+            std::fs::write(&new, set.to_string()).unwrap();
+            std::fs::rename(new, self.volume.endpoint_set("ab-shop")).unwrap();
+            tokio::time::resume();
+            changes.recv().await.unwrap();
+            tokio::time::pause();
+        }
+
+        fn ask(&self, id: u16) -> Answers {
+            let name = Name::from_ascii("_ep._tcp.ab.coxswain.internal.").unwrap();
+            let mut message = Message::query();
+            message.metadata.id = id;
+            message.add_query(Query::query(name, RecordType::SRV));
+            let (reply, answers) = mpsc::unbounded_channel();
+            let received = Received { bytes: message.to_vec().unwrap(), reply: Reply::Tcp(reply) };
+            self.client.questions.send(received).unwrap();
+            answers
+        }
+    }
+
+    /// How many endpoints the answer names, and how long it took to come, in seconds; `None` if none will come.
+    async fn answer(answers: &mut Answers) -> Option<(usize, u64)> {
+        let asked = Instant::now();
+        let bytes = answers.recv().await?;
+        Some((Message::from_vec(&bytes).unwrap().answers.len(), asked.elapsed().as_secs()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_is_answered_at_once_or_when_its_answer_changes_or_after_a_while() {
+        let fixture = Fixture::new().await;
+        fixture.write("HTTP", &["10.0.0.1:80"]).await;
+        assert_eq!(answer(&mut fixture.ask(0)).await, Some((1, 0)), "the first");
+        assert_eq!(answer(&mut fixture.ask(0)).await, Some((1, 0)), "its repeat");
+        assert_eq!(answer(&mut fixture.ask(1)).await, Some((1, 25)), "the next");
+
+        let mut held = fixture.ask(2);
+        let mut again = fixture.ask(2);
+        fixture.write("HTTP", &["10.0.0.1:80", "10.0.0.2:80"]).await;
+        assert_eq!(answer(&mut again).await, Some((2, 0)));
+        assert_eq!(answer(&mut held).await, None, "only the repeat is answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_upstream_is_not_answered_until_it_comes() {
+        let fixture = Fixture::new().await;
+        let mut first = fixture.ask(0);
+        assert_eq!(answer(&mut first).await, None, "dropped after a while");
+        let mut repeat = fixture.ask(0);
+        fixture.write("HTTP", &["10.0.0.1:80"]).await;
+        assert_eq!(answer(&mut repeat).await, Some((1, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_told_that_there_is_nothing() {
+        let fixture = Fixture::new().await;
+        for (protocol, responder) in [("HTTP", 1), ("HTTPS", 2), ("GRPC", 3), ("GRPCS", 4)] {
+            fixture.write(protocol, &[]).await;
+            let bytes = fixture.ask(0).recv().await.unwrap();
+            let answer = Message::from_vec(&bytes).unwrap();
+            assert!(answer.answers[0].to_string().contains(&format!("SRV 0 1 {responder} ")), "{protocol}: {answer}");
+            fixture.write(protocol, &["10.0.0.1:80"]).await;
+        }
+    }
+
+    #[test]
+    fn of_what_was_repeated_meanwhile_only_the_newest_counts() {
+        let received = |text: &str, answers: &mpsc::UnboundedSender<Vec<u8>>| Received {
+            bytes: text.into(),
+            reply: Reply::Tcp(answers.clone()),
+        };
+        let (old, _old) = mpsc::unbounded_channel();
+        let (new, _new) = mpsc::unbounded_channel();
+        let batch = [received("a", &old), received("b", &old), received("a", &new)];
+        let newest: Vec<_> = newest(batch.into_iter()).into_iter().collect();
+        let [(a, Reply::Tcp(to_a)), (b, Reply::Tcp(to_b))] = &newest[..] else { panic!("two questions") };
+        assert!(a == b"a" && to_a.same_channel(&new));
+        assert!(b == b"b" && to_b.same_channel(&old));
     }
 }

@@ -6,22 +6,21 @@
 
 mod directory;
 mod names;
+mod state;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Bound;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::broadcast;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::directory::{Change, Directory};
 use self::names::Answer;
 pub use self::names::Names;
+use self::state::State;
 use crate::volume::{EndpointSet, Endpoints, Protocol, Volume};
 
 /// A file that is larger than this is not a set of endpoints: 100 000 of them fit.
@@ -63,33 +62,6 @@ struct Inner {
     runtime: tokio::runtime::Handle,
 }
 
-#[derive(Default)]
-struct State {
-    upstreams: BTreeMap<String, Entry>,
-    hosts: BTreeMap<String, Host>,
-    version: u64,
-    /// How many upstreams have an IPv6 endpoint.
-    with_ipv6: usize,
-}
-
-struct Entry {
-    /// What its file said when it could last be read.
-    set: EndpointSet,
-    /// What is known now; `None` while its name has never been looked up.
-    current: Option<Arc<Upstream>>,
-    asked: Instant,
-    /// Its file is gone.
-    gone: bool,
-}
-
-/// One name of ExternalName Services that somebody asks for.
-#[derive(Default)]
-struct Host {
-    /// The last good answer.
-    addresses: Option<Vec<IpAddr>>,
-    asked: Option<Instant>,
-}
-
 impl Source {
     /// Loads `live/endpoints` and keeps up with it from now on. `names` looks up ExternalName Services.
     pub async fn start(volume: &Volume, names: Names) -> anyhow::Result<Self> {
@@ -127,9 +99,7 @@ impl Source {
     /// The upstream whose id begins with `label`, up to its first `-`.
     pub fn labelled(&self, label: &str) -> Option<Arc<Upstream>> {
         let mut state = self.0.lock();
-        // `-` sorts before whatever else an id may hold, so nothing lies between the label and its ids.
-        let (id, _) = state.upstreams.range::<str, _>((Bound::Included(label), Bound::Unbounded)).next()?;
-        let id = (label_of(id) == label).then(|| id.clone())?;
+        let id = state.labelled(label)?;
         self.0.ask(&mut state, &id)
     }
 
@@ -140,7 +110,7 @@ impl Source {
 
     /// Whether some upstream has an IPv6 endpoint at this moment.
     pub fn has_ipv6(&self) -> bool {
-        self.0.lock().with_ipv6 > 0
+        self.0.lock().has_ipv6()
     }
 }
 
@@ -189,15 +159,19 @@ impl Inner {
     }
 
     /// What files say from now on; `None`: the file is gone.
-    fn take_up(&self, files: Vec<(String, Option<anyhow::Result<EndpointSet>>)>) {
+    fn take_up(self: &Arc<Self>, files: Vec<(String, Option<anyhow::Result<EndpointSet>>)>) {
         let mut changed = Vec::new();
         let mut state = self.lock();
         for (id, file) in files {
             match file {
-                Some(Ok(set)) => state.set(&id, set, &mut changed),
+                Some(Ok(set)) => {
+                    state.set(&id, set, &mut changed);
+                    // A name is looked up before anybody asks.
+                    self.ask(&mut state, &id);
+                }
                 Some(Err(error)) => {
                     let error = format!("{error:#}");
-                    if state.upstreams.contains_key(&id) {
+                    if state.knows(&id) {
                         warn!(
                             upstream = id,
                             error, "the file of its endpoints cannot be read; the last good ones stay"
@@ -211,11 +185,7 @@ impl Inner {
                         state.set(&id, EndpointSet { protocol: Protocol::Http, endpoints: nothing }, &mut changed);
                     }
                 }
-                None => {
-                    if let Some(entry) = state.upstreams.get_mut(&id) {
-                        entry.gone = true;
-                    }
-                }
+                None => state.gone(&id),
             }
         }
         state.forget();
@@ -223,24 +193,24 @@ impl Inner {
     }
 
     fn ask(self: &Arc<Self>, state: &mut State, id: &str) -> Option<Arc<Upstream>> {
-        let now = Instant::now();
-        let entry = state.upstreams.get_mut(id)?;
-        entry.asked = now;
-        let current = entry.current.clone();
-        if let Endpoints::Name { host, .. } = &entry.set.endpoints {
-            let host = host.clone();
-            if state.hosts.entry(host.clone()).or_default().asked.replace(now).is_none() {
-                self.runtime.spawn(keep_fresh(Arc::downgrade(self), host));
-            }
+        let (current, host) = state.ask(id);
+        if let Some(host) = host {
+            self.runtime.spawn(keep_fresh(Arc::downgrade(self), host));
         }
         current
     }
 
-    /// The last good answer to `host` is this from now on.
+    /// What `host` stands for from now on.
     fn answered(&self, host: &str, addresses: Vec<IpAddr>) {
         let mut changed = Vec::new();
-        let mut state = self.lock();
-        state.answered(host, addresses, &mut changed);
+        self.lock().answered(host, addresses, &mut changed);
+        self.tell(changed);
+    }
+
+    /// If nothing is known of `host`, there is nothing for the time being.
+    fn nothing_yet(&self, host: &str) {
+        let mut changed = Vec::new();
+        self.lock().nothing_yet(host, &mut changed);
         self.tell(changed);
     }
 
@@ -249,72 +219,6 @@ impl Inner {
             // Nobody listens: nobody need be told.
             let _ = self.changes.send(changed.into());
         }
-    }
-}
-
-impl State {
-    fn set(&mut self, id: &str, set: EndpointSet, changed: &mut Vec<String>) {
-        let new = || Entry { set: set.clone(), current: None, asked: Instant::now(), gone: false };
-        let entry = self.upstreams.entry(id.to_owned()).or_insert_with(new);
-        entry.gone = false;
-        entry.set = set;
-        self.renew(id, changed);
-    }
-
-    fn answered(&mut self, host: &str, addresses: Vec<IpAddr>, changed: &mut Vec<String>) {
-        let Some(known) = self.hosts.get_mut(host) else { return };
-        if known.addresses.as_ref() == Some(&addresses) {
-            return;
-        }
-        known.addresses = Some(addresses);
-        let named = |entry: &Entry| matches!(&entry.set.endpoints, Endpoints::Name { host: h, .. } if h == host);
-        let ids: Vec<_> = self.upstreams.iter().filter(|(_, e)| named(e)).map(|(id, _)| id.clone()).collect();
-        for id in ids {
-            self.renew(&id, changed);
-        }
-    }
-
-    /// Makes what is known of an upstream from its file and the answer to its name.
-    fn renew(&mut self, id: &str, changed: &mut Vec<String>) {
-        let Some(entry) = self.upstreams.get_mut(id) else { return };
-        let addresses = match &entry.set.endpoints {
-            Endpoints::Addresses(addresses) => addresses.clone(),
-            Endpoints::Name { host, port } => {
-                // What was known before (under another name perhaps) serves until there is an answer.
-                let Some(found) = self.hosts.get(host).and_then(|h| h.addresses.as_ref()) else { return };
-                found.iter().map(|&ip| SocketAddr::new(ip, *port)).collect()
-            }
-        };
-        let protocol = entry.set.protocol;
-        let before = entry.current.as_deref();
-        if before.is_some_and(|b| b.protocol == protocol && b.addresses == addresses) {
-            return;
-        }
-        self.version += 1;
-        let now = Upstream { id: id.to_owned(), version: self.version, protocol, addresses };
-        self.with_ipv6 -= usize::from(before.is_some_and(Upstream::has_ipv6));
-        self.with_ipv6 += usize::from(now.has_ipv6());
-        entry.current = Some(Arc::new(now));
-        changed.push(id.to_owned());
-    }
-
-    /// Drops upstreams that have neither a file nor anybody who asks.
-    fn forget(&mut self) {
-        let now = Instant::now();
-        let with_ipv6 = &mut self.with_ipv6;
-        self.upstreams.retain(|_, entry| {
-            let stays = !entry.gone || now - entry.asked < IDLE;
-            if !stays && entry.current.as_deref().is_some_and(Upstream::has_ipv6) {
-                *with_ipv6 -= 1;
-            }
-            stays
-        });
-    }
-}
-
-impl Upstream {
-    fn has_ipv6(&self) -> bool {
-        self.addresses.iter().any(SocketAddr::is_ipv6)
     }
 }
 
@@ -356,10 +260,7 @@ async fn keep_fresh(source: Weak<Inner>, host: String) {
         };
         drop(inner);
         tokio::time::sleep(wait).await;
-        let Some(inner) = source.upgrade() else { return };
-        let mut state = inner.lock();
-        if state.hosts.get(&host).and_then(|h| h.asked).is_none_or(|asked| asked.elapsed() > IDLE) {
-            state.hosts.remove(&host);
+        if !source.upgrade().is_some_and(|inner| inner.lock().is_wanted(&host)) {
             return;
         }
     }
@@ -380,18 +281,6 @@ async fn look_up(inner: &Inner, host: &str) -> Answer {
     }
     inner.nothing_yet(host);
     answer.await
-}
-
-impl Inner {
-    /// If nothing is known of `host`, there is nothing, so that requests get a 503 instead of waiting.
-    fn nothing_yet(&self, host: &str) {
-        let mut changed = Vec::new();
-        let mut state = self.lock();
-        if state.hosts.get(host).is_some_and(|h| h.addresses.is_none()) {
-            state.answered(host, Vec::new(), &mut changed);
-        }
-        self.tell(changed);
-    }
 }
 
 #[cfg(test)]
@@ -509,24 +398,16 @@ mod tests {
         assert!(!source.has_ipv6());
     }
 
-    #[test]
-    fn an_upstream_is_forgotten_when_neither_its_file_nor_anybody_who_asks_is_left() {
-        let mut state = State::default();
-        let set = EndpointSet {
-            protocol: Protocol::Http,
-            endpoints: Endpoints::Addresses(vec!["[fd00::1]:80".parse().unwrap()]),
-        };
-        for id in ["asked", "idle", "there"] {
-            state.set(id, set.clone(), &mut Vec::new());
+    #[tokio::test]
+    async fn a_name_is_looked_up_before_anybody_asks_and_so_is_the_next_one() {
+        let (_folder, volume, source) = start().await;
+        let mut changes = source.changes();
+        for address in ["192.0.2.1", "192.0.2.2"] {
+            let endpoints = serde_json::json!({ "name": { "host": address, "port": 80 } });
+            write(&volume, "ab", &serde_json::json!({ "protocol": "HTTP", "endpoints": endpoints }).to_string());
+            let change = tokio::time::timeout(Duration::from_secs(60), changes.recv()).await;
+            assert_eq!(*change.unwrap().unwrap(), ["ab".to_owned()]);
+            assert_eq!(now(&source, "ab").unwrap(), [format!("{address}:80")]);
         }
-        let long_ago = Instant::now().checked_sub(2 * IDLE).unwrap();
-        for (id, gone, asked) in [("asked", true, Instant::now()), ("idle", true, long_ago), ("there", false, long_ago)]
-        {
-            let entry = state.upstreams.get_mut(id).unwrap();
-            (entry.gone, entry.asked) = (gone, asked);
-        }
-        state.forget();
-        assert_eq!(state.upstreams.keys().collect::<Vec<_>>(), ["asked", "there"]);
-        assert_eq!(state.with_ipv6, 2);
     }
 }

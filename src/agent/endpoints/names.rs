@@ -18,6 +18,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Resolver, TokioResolver};
+use tokio::sync::Semaphore;
 
 /// An answer without a time to live, or with none to speak of, holds this long.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -26,9 +27,13 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long it holds that there is nothing, when the answer does not say.
 const NOTHING: Duration = Duration::from_secs(10);
 
+/// How many names are looked up at the same time: a start with thousands must not drown the cluster's DNS.
+const AT_ONCE: usize = 64;
+
 /// The resolver of this Pod.
 pub struct Names {
     origin: Origin,
+    turns: Semaphore,
 }
 
 enum Origin {
@@ -70,22 +75,26 @@ pub(super) enum Answer {
 impl Names {
     /// As `/etc/resolv.conf` says, also after it changed.
     pub fn system() -> Self {
-        Self { origin: Origin::File { path: "/etc/resolv.conf".into(), read: Mutex::default() } }
+        Self::from(Origin::File { path: "/etc/resolv.conf".into(), read: Mutex::default() })
     }
 
     /// As `config` and `options` say.
     pub fn new(config: ResolverConfig, options: ResolverOpts) -> anyhow::Result<Self> {
-        Ok(Self { origin: Origin::Given(Arc::new(Stub::new(config, options)?)) })
+        Ok(Self::from(Origin::Given(Arc::new(Stub::new(config, options)?))))
     }
 
     /// Asks for the addresses of `host`: the IPv4 ones, or else the IPv6 ones.
     pub(super) async fn look_up(&self, host: &str) -> Answer {
         let answer = match host.parse() {
             Ok(address) => Answer::Found { addresses: vec![address], refused: Vec::new(), fresh_for: LONGEST },
-            Err(_) => match self.stub() {
-                Ok(stub) => stub.look_up(host).await,
-                Err(error) => Answer::Failed(format!("{error:#}")),
-            },
+            Err(_) => {
+                // Never closed.
+                let _turn = self.turns.acquire().await;
+                match self.stub() {
+                    Ok(stub) => stub.look_up(host).await,
+                    Err(error) => Answer::Failed(format!("{error:#}")),
+                }
+            }
         };
         clear(answer, own_addresses())
     }
@@ -108,6 +117,12 @@ impl Names {
         let stub = Arc::new(Stub::new(config, options)?);
         *read = Some((stamp, stub.clone()));
         Ok(stub)
+    }
+}
+
+impl From<Origin> for Names {
+    fn from(origin: Origin) -> Self {
+        Self { origin, turns: Semaphore::new(AT_ONCE) }
     }
 }
 
@@ -316,14 +331,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_literal_address_is_cleared_too() {
-        let names = Names { origin: Origin::Given(Arc::new(stub(&[], 1))) };
+        let names = Names::from(Origin::Given(Arc::new(stub(&[], 1))));
         let Answer::Found { addresses, refused, .. } = names.look_up("127.0.0.1").await else { panic!("not found") };
         assert_eq!((addresses, refused), (vec![], vec!["127.0.0.1".parse().unwrap()]));
     }
 
     #[tokio::test]
     async fn a_missing_resolv_conf_is_a_failure_and_not_an_empty_answer() {
-        let names = Names { origin: Origin::File { path: "/nonexistent/resolv.conf".into(), read: Mutex::default() } };
+        let path = "/nonexistent/resolv.conf".into();
+        let names = Names::from(Origin::File { path, read: Mutex::default() });
         let Answer::Failed(why) = names.look_up("a.example").await else { panic!("not failed") };
         assert!(why.contains("reading /nonexistent/resolv.conf"), "{why}");
     }
