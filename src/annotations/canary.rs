@@ -13,7 +13,7 @@ static CANARY: Key = Key {
     default: "false",
     doc: "Marks an Ingress that takes a share of the requests of another Ingress with the same host and path. \
           Shares are not supported yet: the Ingress is left out, and the other one gets all of its requests.",
-    ..Key::UPSTREAM
+    ..Key::ROUTE
 };
 
 static SPEC: Spec = Spec {
@@ -35,8 +35,10 @@ impl super::Family for Family {
     }
 
     fn read(&self, from: &mut Reader<'_>, into: &mut IngressPolicies) {
-        from.set(&CANARY, &mut into.canary);
-        if into.canary {
+        let mut canary = false;
+        from.set(&CANARY, &mut canary);
+        if canary {
+            into.canary = true;
             let effect = "the Ingress is left out; the Ingresses of the same host and path get all requests";
             from.refuse(&CANARY, Severity::Rejected, "is not supported yet", effect);
         }
