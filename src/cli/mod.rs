@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod agent;
+pub mod annotations;
 pub mod install;
 
 /// A Kubernetes Ingress controller that steers an unmodified nginx.
@@ -19,6 +20,8 @@ pub struct Cli {
 enum Command {
     /// Run beside the proxy: test, take up and watch over what the controller publishes.
     Agent(agent::Agent),
+    /// Print the reference of all annotations and settings.
+    Annotations(annotations::Annotations),
     /// Copy this executable to a folder (the init container's work).
     Install(install::Install),
 }
@@ -28,6 +31,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Agent(agent) => agent.run(),
+            Command::Annotations(annotations) => annotations.run(),
             Command::Install(install) => install.run(),
         }
     }

@@ -58,7 +58,7 @@ pub const FAMILIES: &[&str] = &[
 /// Whether the proxy has a variable of this name, in lower case.
 pub fn exists(name: &str) -> bool {
     let one_of = |beginning: &&str| name.len() > beginning.len() && name.starts_with(*beginning);
-    OURS.contains(&name) || STOCK.binary_search(&name).is_ok() || FAMILIES.iter().any(|family| one_of(family))
+    OURS.contains(&name) || STOCK.binary_search(&name).is_ok() || FAMILIES.iter().any(one_of)
 }
 
 #[cfg(test)]

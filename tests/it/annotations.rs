@@ -132,6 +132,15 @@ fn the_reference_in_the_repository_is_the_generated_one() {
 }
 
 #[test]
+fn the_command_prints_the_reference_for_a_terminal_or_as_a_page() {
+    for (arguments, form) in [(&["annotations"][..], Form::Text), (&["annotations", "--markdown"], Form::Markdown)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_coxswain")).args(arguments).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), reference(form));
+    }
+}
+
+#[test]
 fn what_is_told_is_a_sentence_with_four_parts() {
     let told = |entries: &[(&str, &str)]| {
         let (_, _, problems) = read(false, &map(entries));
