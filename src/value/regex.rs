@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{Invalid, Value};
 
-/// A PCRE2 expression for the beginning of a path: at most 1024 bytes, no control characters, compiles as it will be
-/// written (anchored at the start, in either case).
+/// A PCRE2 expression for the beginning of a path: at most 1024 bytes, no control characters, no named groups, compiles
+/// as it will be written (as a group, anchored at the start, in either case).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Regex(String);
@@ -45,7 +45,11 @@ impl Regex {
 const MOST: usize = 1024;
 
 fn compile(text: &str) -> Result<pcre2::bytes::Regex, pcre2::Error> {
-    pcre2::bytes::RegexBuilder::new().caseless(true).build(&format!("^{text}"))
+    let build = |text: &str| pcre2::bytes::RegexBuilder::new().caseless(true).build(text);
+    // By itself, so that it cannot end the group that the renderer puts it into; and in the group, so that neither a
+    // comment nor a quotation in it swallows what is written after it.
+    build(text)?;
+    build(&format!("^(?:{text})"))
 }
 
 impl Value for Regex {
@@ -59,6 +63,10 @@ impl Value for Regex {
             return Err(Invalid::new("has a control character", Self::GRAMMAR));
         }
         match compile(text) {
+            // nginx makes a variable of each named group: it could take the place of one of ours, or nginx refuses it.
+            Ok(regex) if regex.capture_names().iter().any(Option::is_some) => {
+                Err(Invalid::new("has a named group", "a regular expression with plain groups alone"))
+            }
             Ok(_) => Ok(Self(text.to_owned())),
             Err(error) => Err(Invalid::new(format!("is no regular expression ({error})"), Self::GRAMMAR)),
         }
@@ -93,6 +101,23 @@ mod tests {
             assert_eq!(quoted.captures(), 0, "{text}");
         }
         assert!(Regex::parse(Regex::quoted(&"ü.".repeat(1000)).as_str()).is_ok());
+    }
+
+    #[test]
+    fn an_expression_stays_within_its_group() {
+        for bad in ["a(?x) # b", r"a\Qb", "a)|(?:b", "a\\"] {
+            assert!(Regex::parse(bad).is_err(), "{bad}");
+        }
+        for good in ["a|b", "a(?x: b )", r"\Qa\E", ""] {
+            assert!(Regex::parse(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn named_groups_are_refused() {
+        for bad in ["/(?<remote_addr>.*)", "/(?P<tls>.)", "/(?'x'.)"] {
+            assert_eq!(Regex::parse(bad).unwrap_err().wrong, "has a named group", "{bad}");
+        }
     }
 
     #[test]
