@@ -84,10 +84,12 @@
 
 // The pure core, in the order of the pipeline.
 pub mod annotations;
+pub mod ingress_class;
 pub mod model;
 pub mod problem;
 pub mod settings;
 pub mod snapshot;
+pub mod translate;
 pub mod value;
 
 // The shell.
