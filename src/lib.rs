@@ -87,6 +87,7 @@ pub mod annotations;
 pub mod ingress_class;
 pub mod model;
 pub mod problem;
+pub mod render;
 pub mod settings;
 pub mod snapshot;
 pub mod translate;

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{Invalid, Value};
 
-/// A DNS host name in lower case without a trailing dot: at most 253 characters, labels of `a-z 0-9 - _` of at most 63.
+/// A DNS host name in lower case without a trailing dot: at most 253 characters, labels of `a-z 0-9 - _` of at most
+/// 63, none of underscores alone.
 ///
 /// Underscores are taken although the API refuses them in rules, because files and certificates have them.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -34,6 +35,7 @@ impl Value for Hostname {
             (1..=63).contains(&l.len())
                 && !l.starts_with('-')
                 && !l.ends_with('-')
+                && l.bytes().any(|b| b != b'_')
                 && l.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
         };
         if name.len() > 253 {
@@ -135,7 +137,7 @@ mod tests {
         let wrong = |text: &str| HostMatch::parse(text).unwrap_err().wrong.into_owned();
         assert_eq!(wrong("foo.com:80"), "has a port");
         assert_eq!(wrong("10.0.0.1"), "is an IP address");
-        for bad in ["*", "a.*.b", "*foo.com", "a b", "a\nb", "a;b", "{", "-a.b", "a..b", "."] {
+        for bad in ["*", "a.*.b", "*foo.com", "a b", "a\nb", "a;b", "{", "-a.b", "a..b", ".", "_", "a.__"] {
             assert_eq!(wrong(bad), "is not a host name", "{bad:?}");
         }
         assert_eq!(wrong(&format!("{}.b", "a.".repeat(130))), "is longer than 253 characters");

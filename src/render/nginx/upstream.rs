@@ -1,0 +1,157 @@
+//! Upstreams: names that the agent's DNS server answers, and the shared zones that keep what it answered.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+
+use super::Common;
+use super::site::Site;
+use crate::annotations::load_balance::LoadBalance;
+use crate::model::{Action, Upstream, UpstreamId};
+use crate::problem::Subject;
+use crate::render::RenderError;
+use crate::render::page::Page;
+use crate::volume::Endpoints;
+
+/// How many zones there are. An upstream never changes its zone, because nginx hands resolved addresses over to the
+/// next generation by zone and name; within one zone that costs the square of the upstreams, so there are many.
+const ZONES: usize = 64;
+
+/// What nginx needs in a zone for an upstream and for each of its endpoints, in bytes.
+const UPSTREAM_BYTES: u64 = 1700;
+const PEER_BYTES: u64 = 850;
+
+/// What a name of somebody else's may resolve to.
+const PEERS_OF_A_NAME: u64 = 16;
+
+/// The most places for idle connections in all upstreams of a worker together (200 bytes each, used or not), and the
+/// least that each upstream gets all the same.
+const KEEPALIVE_PLACES: u32 = 32_768;
+const KEEPALIVE_LEAST: u32 = 32;
+
+/// How large each zone is, in MiB.
+pub(super) struct Zones([u64; ZONES]);
+
+impl Zones {
+    /// Powers of two, four times what the endpoints need, so that few changes of endpoints ever change a size.
+    pub fn of(upstreams: &BTreeMap<UpstreamId, Upstream>) -> Self {
+        let mut bytes = [0; ZONES];
+        for (id, upstream) in upstreams {
+            let peers = match &upstream.endpoints {
+                Endpoints::Addresses(addresses) => addresses.len() as u64,
+                Endpoints::Name { .. } => PEERS_OF_A_NAME,
+            };
+            bytes[zone(id)] += UPSTREAM_BYTES + PEER_BYTES * peers;
+        }
+        Self(bytes.map(|bytes| (4 * bytes).div_ceil(1 << 20).next_power_of_two()))
+    }
+}
+
+/// The zone of an upstream, for ever.
+fn zone(id: &UpstreamId) -> usize {
+    // An id begins with hexadecimal digits of a hash.
+    id.as_str().bytes().take(2).fold(0, |n, b| n * 16 + char::from(b).to_digit(16).unwrap_or(0) as usize) % ZONES
+}
+
+#[derive(Template)]
+#[template(path = "nginx/upstream.conf")]
+struct View<'a> {
+    id: &'a str,
+    label: &'a str,
+    zone: &'a str,
+    megabytes: u64,
+    least_busy: bool,
+    keepalive: u32,
+    keepalive_time: u32,
+    keepalive_timeout: u32,
+    keepalive_requests: u32,
+}
+
+/// Writes the upstreams that these sites send requests to.
+pub(super) fn write(page: &mut Page, common: &Common<'_>, sites: &[Site<'_>]) -> Result<(), RenderError> {
+    let connections = &common.config.globals.connections;
+    let keepalive = keepalive(connections.upstream_connections.get(), common.config.upstreams.len());
+    for (id, source) in sources(sites) {
+        let Some(upstream) = common.config.upstreams.get(id) else { continue };
+        let Upstream { service: _, protocol: _, load_balance, endpoints: _ } = upstream;
+        let zone = zone(id);
+        let view = View {
+            id: id.as_str(),
+            label: id.label(),
+            zone: &format!("u{zone:02}"),
+            megabytes: common.zones.0[zone],
+            least_busy: match load_balance {
+                LoadBalance::RoundRobin => false,
+                LoadBalance::Ewma => true,
+            },
+            keepalive,
+            keepalive_time: connections.upstream_time.get(),
+            keepalive_timeout: connections.upstream_timeout.get(),
+            keepalive_requests: connections.upstream_requests.get(),
+        };
+        page.part(source, &view)?;
+    }
+    Ok(())
+}
+
+/// The upstreams of these sites, each with the first object that sends requests to it.
+fn sources<'a>(sites: &[Site<'a>]) -> BTreeMap<&'a UpstreamId, Option<&'a Subject>> {
+    let mut sources = BTreeMap::new();
+    for route in sites.iter().flat_map(|site| &site.routes) {
+        if let Action::Forward(id) = &route.action {
+            sources.entry(id).or_insert(route.source.as_ref());
+        }
+    }
+    sources
+}
+
+/// How many idle connections a worker keeps to one upstream. ingress-nginx has one number for all of them together;
+/// here each has its own places, which cost memory in every worker, so with many upstreams each gets fewer. In powers
+/// of two, so that one more upstream hardly ever changes the others.
+fn keepalive(wanted: u32, upstreams: usize) -> u32 {
+    let fair = KEEPALIVE_PLACES / u32::try_from(upstreams.max(1).next_power_of_two()).unwrap_or(u32::MAX);
+    wanted.min(fair.max(KEEPALIVE_LEAST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PortId;
+    use crate::value::Value;
+    use crate::value::reference::ObjectName;
+    use crate::volume::Protocol;
+
+    fn upstreams(count: u16, endpoints: usize) -> BTreeMap<UpstreamId, Upstream> {
+        let service = ObjectName::parse("shop/web").unwrap();
+        let address = std::net::SocketAddr::from(([10, 0, 0, 1], 80));
+        (1..=count)
+            .map(|port| {
+                let (protocol, load_balance) = (Protocol::Http, LoadBalance::RoundRobin);
+                let id = UpstreamId::new(&service, &PortId::number(port), protocol, load_balance);
+                let endpoints = Endpoints::Addresses(vec![address; endpoints]);
+                (id, Upstream { service: service.clone(), protocol, load_balance, endpoints })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn zones_grow_in_powers_of_two_with_room_to_spare() {
+        assert!(Zones::of(&upstreams(100, 3)).0.iter().all(|size| *size == 1));
+        let sizes = Zones::of(&upstreams(64, 1000)).0;
+        assert!(sizes.iter().all(|size| size.is_power_of_two()), "{sizes:?}");
+        let most = *sizes.iter().max().unwrap();
+        assert!((4..=32).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn upstreams_are_spread_over_all_zones() {
+        let used: std::collections::BTreeSet<_> = upstreams(2000, 1).keys().map(zone).collect();
+        assert_eq!(used.len(), ZONES);
+    }
+
+    #[test]
+    fn many_upstreams_keep_fewer_connections_each() {
+        assert_eq!([1, 100, 200, 10_000].map(|n| keepalive(320, n)), [320, 256, 128, 32]);
+        assert_eq!([keepalive(0, 1), keepalive(16, 10_000)], [0, 16]);
+    }
+}

@@ -1,0 +1,96 @@
+//! A release: files, and their name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::volume::{Digest, Manifest};
+
+/// The name of a file below the folder of a release.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct RelativePath(&'static str);
+
+impl RelativePath {
+    /// What the proxy is started with.
+    pub const MAIN: Self = Self("nginx.conf");
+    /// What is worth testing before a reload.
+    pub const CHANGED: Self = Self("changed.conf");
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        self.0
+    }
+}
+
+impl fmt::Display for RelativePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// A file of a release.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct File {
+    /// Its permissions.
+    pub mode: u32,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+impl File {
+    /// A file that everybody may read.
+    pub fn public(text: String) -> Self {
+        Self { mode: 0o644, bytes: text.into_bytes() }
+    }
+}
+
+/// What is published, whole and for good.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Release {
+    /// The files that the digest is over.
+    pub files: BTreeMap<RelativePath, File>,
+    /// The name: equal content has an equal name, whatever it was derived from.
+    pub digest: Digest,
+    /// `changed.conf`, which depends on what was in force before and so stands outside the digest; `None` without an
+    /// accepted release before.
+    pub changed: Option<File>,
+    /// `release.json`, outside the digest too.
+    pub manifest: Manifest,
+}
+
+impl Release {
+    pub(super) fn new(files: BTreeMap<RelativePath, File>, changed: Option<File>, manifest: Manifest) -> Self {
+        Self { digest: digest(&files), files, changed, manifest }
+    }
+}
+
+fn digest(files: &BTreeMap<RelativePath, File>) -> Digest {
+    let mut hash = Sha256::new();
+    for (path, file) in files {
+        for part in [path.as_str().as_bytes(), &file.bytes] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+    }
+    let text: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let Some(digest) = Digest::parse(&text) else { unreachable!("SHA-256 has 64 hexadecimal digits") };
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_over_names_and_content() {
+        let one = |path, text: &str| BTreeMap::from([(path, File::public(text.to_owned()))]);
+        let digests = [
+            digest(&one(RelativePath::MAIN, "a")),
+            digest(&one(RelativePath::MAIN, "b")),
+            digest(&one(RelativePath::CHANGED, "a")),
+        ];
+        assert_eq!(digests[0], digest(&one(RelativePath::MAIN, "a")));
+        assert!(digests[0] != digests[1] && digests[0] != digests[2] && digests[1] != digests[2]);
+    }
+}
