@@ -6,6 +6,7 @@ pub mod apiserver;
 pub mod certificates;
 pub mod client;
 pub mod load;
+pub mod model;
 pub mod net;
 pub mod objects;
 pub mod parts;
