@@ -7,5 +7,5 @@ mod dns;
 mod security;
 mod support;
 mod tidy;
-mod validate;
 mod traffic;
+mod validate;

@@ -55,7 +55,13 @@ fn nginx_takes_every_kind_of_host_path_and_upstream() {
         tls("shop/cert", host("shop.example.com", routes())),
         tls("shop/cert", host("*.shop.example.com", routes())),
         tls("shop/cert", host("default", regex)),
-        tls("shop/cert", host(&format!("{}.com", ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(57)].join(".")), routes())),
+        tls(
+            "shop/cert",
+            host(
+                &format!("{}.com", ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(57)].join(".")),
+                routes(),
+            ),
+        ),
         host("", routes()),
     ];
     tested(&config(hosts, upstreams));

@@ -80,10 +80,10 @@ pub(super) fn write(
         access: source_range,
         body_size: Some(body_size.0).filter(|size| *size != common.baseline.body_size.0 && passes),
         waits: waits(&answer, timeouts, &common.baseline.timeouts),
-        rewrite: rewrite.as_ref().filter(|_| passes).map(|rewrite| RewriteView {
-            pattern: rewrite.pattern.as_str(),
-            target: target(&rewrite.target),
-        }),
+        rewrite: rewrite
+            .as_ref()
+            .filter(|_| passes)
+            .map(|rewrite| RewriteView { pattern: rewrite.pattern.as_str(), target: target(&rewrite.target) }),
         answer,
     };
     page.part(source.as_ref(), &view)

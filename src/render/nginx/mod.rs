@@ -34,7 +34,9 @@ pub(super) fn render(config: &ProxyConfig, base: Option<&Base<'_>>) -> Result<Re
     let sites = site::all(config);
     let main = common.write(&sites, RelativePath::MAIN, &mut source_map)?;
     let changed = match base {
-        Some(base) => Some(common.write(&site::changed(config, base.config), RelativePath::CHANGED, &mut source_map)?),
+        Some(base) => {
+            Some(common.write(&site::changed(config, base.config), RelativePath::CHANGED, &mut source_map)?)
+        }
         None => None,
     };
     let manifest = manifest(config, &sites, base);

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use coxswain::annotations::{Globals, Policies};
 use coxswain::annotations::load_balance::LoadBalance;
+use coxswain::annotations::{Globals, Policies};
 use coxswain::model::{
     Action, BackendName, Listeners, PathMatch, PortId, ProxyConfig, Route, Slot, SlotId, Upstream, UpstreamId,
     VirtualHost,
