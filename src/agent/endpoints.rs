@@ -402,7 +402,7 @@ mod tests {
     async fn a_name_is_looked_up_before_anybody_asks_and_so_is_the_next_one() {
         let (_folder, volume, source) = start().await;
         let mut changes = source.changes();
-        for address in ["192.0.2.1", "192.0.2.2"] {
+        for address in ["198.51.100.1", "198.51.100.2"] {
             let endpoints = serde_json::json!({ "name": { "host": address, "port": 80 } });
             write(&volume, "ab", &serde_json::json!({ "protocol": "HTTP", "endpoints": endpoints }).to_string());
             let change = tokio::time::timeout(Duration::from_secs(60), changes.recv()).await;

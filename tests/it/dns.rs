@@ -228,8 +228,8 @@ async fn garbage_in_a_file_changes_nothing_and_the_next_good_one_counts() {
 async fn an_external_name_is_followed_and_never_leads_inside() {
     let cluster = Resolver::start().await;
     // Addresses for documentation: nobody answers, and nginx says where it tried.
-    let first = "192.0.2.10".parse().unwrap();
-    let second = "192.0.2.11".parse().unwrap();
+    let first = "198.51.100.10".parse().unwrap();
+    let second = "198.51.100.11".parse().unwrap();
     cluster.set("db.example.", Answer::Addresses(vec![first], 1));
     let names = cluster.names(&["shop.svc.cluster.test.", "svc.cluster.test."], 5);
     let Some(mut fixture) = Fixture::new([(id(0), Protocol::Http)], names).await else { return };
@@ -243,12 +243,12 @@ async fn an_external_name_is_followed_and_never_leads_inside() {
         })
         .await;
     };
-    goes_to("192.0.2.10").await;
+    goes_to("198.51.100.10").await;
     assert!(cluster.asked("db.example.shop.svc.cluster.test.") > 0, "the search list was tried");
 
     // Its time to live is a second: a new address is found by itself.
     cluster.set("db.example.", Answer::Addresses(vec![second], 1));
-    goes_to("192.0.2.11").await;
+    goes_to("198.51.100.11").await;
 
     // The resolver fails: the last good answer stays.
     for failure in [Answer::ServFail, Answer::Silence] {
@@ -258,7 +258,7 @@ async fn an_external_name_is_followed_and_never_leads_inside() {
             wait::check(cluster.asked("db.example.") > asked + 1, || cluster.asked("db.example.").to_string())
         })
         .await;
-        goes_to("192.0.2.11").await;
+        goes_to("198.51.100.11").await;
     }
 
     // Rebinding: the name leads to this machine now, and our own server must not be reached.
@@ -266,14 +266,14 @@ async fn an_external_name_is_followed_and_never_leads_inside() {
     cluster.set("db.example.", Answer::Addresses(inside, 1));
     fixture.until_status(0, 503).await;
     cluster.set("db.example.", Answer::Addresses(vec!["127.0.0.1".parse().unwrap(), first], 1));
-    goes_to("192.0.2.10").await;
+    goes_to("198.51.100.10").await;
 
     // It exists no more.
     cluster.remove("db.example.");
     fixture.until_status(0, 503).await;
     // It is in the search list now.
     cluster.set("db.example.svc.cluster.test.", Answer::Addresses(vec![second], 1));
-    goes_to("192.0.2.11").await;
+    goes_to("198.51.100.11").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,10 +285,10 @@ async fn an_external_name_that_cannot_be_looked_up_yet_answers_503_and_recovers(
     fixture.start().await;
     fixture.all_answered().await;
     fixture.until_status(0, 503).await;
-    cluster.set("db.example.", Answer::Addresses(vec!["192.0.2.10".parse().unwrap()], 60));
-    eventually("requests go to 192.0.2.10", async || {
+    cluster.set("db.example.", Answer::Addresses(vec!["198.51.100.10".parse().unwrap()], 60));
+    eventually("requests go to 198.51.100.10", async || {
         let head = fixture.request(0).await.head;
-        wait::check(head.contains("192.0.2.10:8080"), || head)
+        wait::check(head.contains("198.51.100.10:8080"), || head)
     })
     .await;
 }
