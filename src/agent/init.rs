@@ -52,6 +52,11 @@ pub fn run(parent: Option<i32>) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Undoes for the agent proper what it has inherited: process 1 blocks the signals that it waits for.
+pub fn unblock_signals() -> nix::Result<()> {
+    SigSet::all().thread_unblock()
+}
+
 struct Init {
     parent: Option<Pid>,
     signals: SigSet,

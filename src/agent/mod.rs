@@ -78,15 +78,20 @@ pub struct Settings {
 
 /// Is the agent proper until it is told to stop. Exit codes as process 1 understands them: 0 done, 3 could not do it.
 pub fn run(settings: Settings) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended = runtime.context("starting").and_then(|runtime| runtime.block_on(serve(settings)));
-    match ended {
+    match try_to_run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("error: {err:#}");
             ExitCode::from(3)
         }
     }
+}
+
+fn try_to_run(settings: Settings) -> anyhow::Result<()> {
+    // Before there is any other thread, or process of ours: they inherit it.
+    init::unblock_signals().context("listening for signals")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("starting")?.block_on(serve(settings))
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! The integration tests, one binary: what several modules, or real parts, do together.
 
+mod agent;
 mod annotations;
 mod apiserver;
 mod chaos;

@@ -19,7 +19,7 @@ use super::wait::{check, eventually};
 use super::{Client, net, parts};
 
 /// How many proxies run at once: the machine is small, and a test that starves proves nothing.
-static SLOTS: Semaphore = Semaphore::const_new(3);
+pub static SLOTS: Semaphore = Semaphore::const_new(3);
 
 /// How to start one.
 pub struct Setup {
