@@ -28,7 +28,7 @@ pub async fn claim(volume: &Volume) -> anyhow::Result<Flock<File>> {
         let _ = file.read_to_string(&mut holder);
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {
-                lock.set_len(0).and_then(|()| write!(&mut *lock, "{:>10}\n", std::process::id())).ok();
+                lock.set_len(0).and_then(|()| writeln!(&mut *lock, "{:>10}", std::process::id())).ok();
                 return Ok(lock);
             }
             Err((_, Errno::EWOULDBLOCK)) if begun.elapsed() < PATIENCE => {

@@ -88,10 +88,10 @@ pub async fn observe(folder: &Path, master: &Master, log: &Log, awaited: Awaited
             }
         } else {
             let lines = log.severe_since(awaited.since, master.pid());
-            if let Some(rejection) = refusal(&lines, &awaited) {
-                if severe.get_or_insert_with(Instant::now).elapsed() >= GRACE {
-                    return Err(Failed { rejection, refused: true });
-                }
+            if let Some(rejection) = refusal(&lines, &awaited)
+                && severe.get_or_insert_with(Instant::now).elapsed() >= GRACE
+            {
+                return Err(Failed { rejection, refused: true });
             }
         }
         if begun.elapsed() > awaited.bound {
