@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::TypedLocalObjectReference;
 use k8s_openapi::api::networking::v1::{IngressBackend, IngressServiceBackend, ServiceBackendPort};
 
 use super::ingresses::Ours;
+use super::ports::{Port, Trouble};
 use super::rules::Place;
-use super::services::{Port, Services, Trouble};
+use super::services::Services;
 use super::static_files::{Content, StaticContents};
 use crate::annotations::Policies;
 use crate::model::{Action, BackendName, PathMatch, Upstream, UpstreamId};

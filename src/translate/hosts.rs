@@ -197,3 +197,6 @@ impl Answer {
         Self { action: Action::Respond(503), backend: None, policies: Policies::default() }
     }
 }
+
+#[cfg(test)]
+mod tests;

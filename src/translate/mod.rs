@@ -4,9 +4,9 @@
 //! ingresses   which ones count, oldest first, with what their annotations say
 //!   rules     their hosts, paths and default backends, each a claim on the requests of a host
 //!     paths   from the text of a path to what it matches, and the order among paths
-//!     backends, services, endpoints, external, static_files   where the requests go
+//!     backends (services, ports, endpoints, external; static_files)   where the requests go
 //!   hosts     who wins: claims to virtual hosts
-//!   tls       which certificate a host gets
+//!   tls       which certificate a host gets (certificates)
 //! ```
 //!
 //! Pure and total: the same input gives the same output whatever its order, and nothing in it can make this fail. What
@@ -14,11 +14,13 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod backends;
+mod certificates;
 mod endpoints;
 mod external;
 mod hosts;
 mod ingresses;
 mod paths;
+mod ports;
 mod rules;
 mod services;
 mod static_files;
@@ -32,15 +34,15 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
 
-use crate::model::{Action, ProxyConfig};
+use crate::model::{Action, ProxyConfig, Route, UpstreamId};
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::value::reference::ObjectName;
 
 use backends::Backends;
+use certificates::Certificates;
 use hosts::Hosts;
-use tls::Certificates;
 
 /// What the proxy shall do, and what people are told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,9 +78,8 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings, held: &HeldBack, now:
     let rest = backends.controller_default(settings, &mut problems);
     let hosts = hosts.finish(settings, rest);
     let mut upstreams = backends.into_upstreams();
-    let forwarded = |action| if let &Action::Forward(ref id) = action { Some(id.clone()) } else { None };
-    let named: BTreeSet<_> =
-        hosts.iter().flat_map(|host| &host.routes).filter_map(|route| forwarded(&route.action)).collect();
+    // What only a loser of a conflict names is not needed.
+    let named: BTreeSet<&UpstreamId> = hosts.iter().flat_map(|host| &host.routes).filter_map(forwarded).collect();
     upstreams.retain(|id, _| named.contains(id));
     problems.sort();
     problems.dedup();
@@ -90,6 +91,10 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings, held: &HeldBack, now:
         slots: certificates.into_slots(),
     };
     Translation { config, problems, ours }
+}
+
+fn forwarded(route: &Route) -> Option<&UpstreamId> {
+    if let Action::Forward(id) = &route.action { Some(id) } else { None }
 }
 
 #[cfg(test)]

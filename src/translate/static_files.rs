@@ -75,3 +75,71 @@ fn file(key: &str, text: bool, content: &[u8]) -> StaticFile {
     let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
     StaticFile { sha256, content_type: format!("{kind}{charset}"), content: content.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::Action;
+    use crate::translate::testing::Case;
+
+    #[test]
+    fn keys_are_files_with_a_type_and_a_digest() {
+        let case = Case::of(
+            "
+            {kind: ConfigMap, metadata: {name: site}, data: {index.html: '<h1>', LICENSE: x, a b: x, ..data: x},
+             binaryData: {pixel.png: iVBORw0KGgo=}}
+            ---
+            {kind: Ingress, metadata: {name: a}, spec: {rules: [{host: h.com, http: {paths: [
+              {path: /site, pathType: Prefix, backend: {resource: {kind: ConfigMap, name: site}}}]}}]}}
+            ",
+        );
+        case.shows(
+            r#"
+            h.com
+              ^ /site -> files shop/site
+              ^ / -> 404
+            *
+              ^ / -> 404
+            ! rejected InvalidValue data ConfigMap shop/site: key "..data" cannot be the name of a file; it must be of letters, digits, `-`, `_` and `.`, and not begin with `..`; the file is not served
+            ! rejected InvalidValue data ConfigMap shop/site: key "a b" cannot be the name of a file; it must be of letters, digits, `-`, `_` and `.`, and not begin with `..`; the file is not served
+            "#,
+        );
+        let translation = case.translated();
+        let Action::Files(files) = &translation.config.hosts[0].routes[0].action else { panic!("no files") };
+        let kinds: Vec<_> = files.files.iter().map(|(key, file)| (key.as_str(), file.content_type.as_str())).collect();
+        assert_eq!(
+            kinds,
+            [
+                ("LICENSE", "application/octet-stream"),
+                ("index.html", "text/html; charset=utf-8"),
+                ("pixel.png", "image/png")
+            ]
+        );
+        let digest = "0f3b6ce8a3caa52039b1d79d3bdc5de01eff6433d28cb5f137f8e67b9a57aa75";
+        assert_eq!(files.files["index.html"].sha256, digest, "what sha256sum says of the four bytes");
+    }
+
+    #[test]
+    fn a_regular_expression_cannot_tell_which_file_is_meant() {
+        let case = Case::of(
+            r#"
+            {kind: ConfigMap, metadata: {name: site}, data: {index.html: x}}
+            ---
+            {kind: Ingress, metadata: {name: a, annotations: {nginx.ingress.kubernetes.io/use-regex: "true"}},
+             spec: {rules: [{host: h.com, http: {paths: [
+              {path: "/s(.*)", pathType: ImplementationSpecific, backend: {resource: {kind: ConfigMap, name: site}}},
+              {path: /x, pathType: Prefix, backend: {resource: {kind: ConfigMap, name: site}}}]}}]}}
+            "#,
+        );
+        case.shows(
+            r#"
+            h.com
+              ~ /s(.*) -> 503
+              ^ /x -> files shop/site
+              ^ / -> 404
+            *
+              ^ / -> 404
+            ! rejected InvalidBackend spec.rules[0].http.paths[0].backend.resource Ingress shop/a: a ConfigMap is served by what follows the path, which a regular expression does not tell; the path must be Exact or Prefix; requests for it are answered with 503
+            "#,
+        );
+    }
+}

@@ -35,7 +35,7 @@ pub fn check(yaml: &str, expected: &str) {
 }
 
 impl Case {
-    /// The objects of a YAML text. A missing namespace is `shop`; `svc(web:80)` is short for a backend.
+    /// The objects of a YAML text in flow style. A missing namespace is `shop`; `svc(web:80)` is short for a backend.
     pub fn of(yaml: &str) -> Self {
         let mut snapshot = Snapshot::default();
         for document in serde_saphyr::from_multiple::<Json>(&expanded(yaml)).unwrap() {
@@ -93,6 +93,8 @@ pub fn pair(names: &[&str], not_after: i64) -> Certificate {
 }
 
 fn expanded(yaml: &str) -> String {
+    let yaml: Vec<_> = yaml.lines().map(str::trim_start).collect();
+    let yaml = yaml.join("\n");
     let mut parts = yaml.split("svc(");
     let mut text = parts.next().unwrap().to_owned();
     for part in parts {
