@@ -94,6 +94,7 @@ pub mod translate;
 pub mod value;
 
 // The shell.
+pub mod admission;
 pub mod agent;
 pub mod cli;
 pub mod fault;

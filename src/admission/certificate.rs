@@ -57,8 +57,9 @@ pub struct Served(RwLock<Option<Arc<CertifiedKey>>>);
 
 impl Served {
     fn set(&self, chain: &[u8], key: &[u8]) -> anyhow::Result<()> {
-        let chain: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().context("reading the webhook's certificate")?;
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .context("reading the webhook's certificate")?;
         let key = PrivateKeyDer::from_pem_slice(key).context("reading the webhook's key")?;
         let key = rustls::crypto::ring::sign::any_supported_type(&key).context("using the webhook's key")?;
         let pair = CertifiedKey::new(chain, key);
@@ -124,12 +125,21 @@ struct Names<'a> {
 
 async fn from_secret(client: &Client, names: &Names<'_>, served: &Served, leader: bool) -> anyhow::Result<()> {
     let api: Api<Secret> = Api::namespaced(client.clone(), names.namespace);
-    let found = api.get_opt(names.secret).await.with_context(|| format!("reading Secret {}/{}", names.namespace, names.secret))?;
+    let found = api
+        .get_opt(names.secret)
+        .await
+        .with_context(|| format!("reading Secret {}/{}", names.namespace, names.secret))?;
     let made = found.as_ref().and_then(Made::of).filter(|made| made.rest() > RENEW);
     let made = match made {
         Some(made) => made,
         None if leader => store(&api, names, found.is_some()).await?,
-        None => return Err(anyhow!("Secret {}/{} holds no certificate yet; the leader makes it", names.namespace, names.secret)),
+        None => {
+            return Err(anyhow!(
+                "Secret {}/{} holds no certificate yet; the leader makes it",
+                names.namespace,
+                names.secret
+            ));
+        }
     };
     served.set(&made.chain, &made.key)?;
     if leader {
@@ -147,9 +157,13 @@ async fn store(api: &Api<Secret>, names: &Names<'_>, exists: bool) -> anyhow::Re
     let context = || format!("writing Secret {}/{}", names.namespace, names.secret);
     if exists {
         let patch = Patch::Merge(json!({"data": secret.data}));
-        api.patch(names.secret, &PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }, &patch)
-            .await
-            .with_context(context)?;
+        api.patch(
+            names.secret,
+            &PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() },
+            &patch,
+        )
+        .await
+        .with_context(context)?;
     } else {
         api.create(&PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }, &secret)
             .await
@@ -164,12 +178,14 @@ async fn complete(client: &Client, configuration: &str, authority: &[u8]) -> any
     let context = || format!("completing ValidatingWebhookConfiguration {configuration}");
     let found = api.get(configuration).await.with_context(context)?;
     let bundle = ByteString(authority.to_vec());
-    let webhooks: Vec<_> = found.webhooks.iter().flatten().filter(|w| w.client_config.ca_bundle.as_ref() != Some(&bundle)).collect();
+    let webhooks: Vec<_> =
+        found.webhooks.iter().flatten().filter(|w| w.client_config.ca_bundle.as_ref() != Some(&bundle)).collect();
     if webhooks.is_empty() {
         return Ok(());
     }
     // Merged by name: nothing else of a webhook is touched.
-    let webhooks: Vec<_> = webhooks.iter().map(|w| json!({"name": w.name, "clientConfig": {"caBundle": bundle}})).collect();
+    let webhooks: Vec<_> =
+        webhooks.iter().map(|w| json!({"name": w.name, "clientConfig": {"caBundle": bundle}})).collect();
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     api.patch(configuration, &params, &Patch::Strategic(json!({"webhooks": webhooks}))).await.with_context(context)?;
     Ok(())

@@ -86,12 +86,14 @@ async fn answer(court: &Court, request: &AdmissionRequest<Ingress>) -> Result<Ad
     let basis = court.basis.borrow().clone().ok_or("the objects of the cluster are still being listed")?;
     let namespace = request.namespace.as_deref().or(ingress.metadata.namespace.as_deref()).unwrap_or_default();
     let name = ingress.metadata.name.as_deref().unwrap_or(&request.name);
-    let Ok(name) = Name::parse(namespace).and_then(|namespace| Ok(ObjectName::new(namespace, Name::parse(name)?))) else {
+    let Ok(name) = Name::parse(namespace).and_then(|namespace| Ok(ObjectName::new(namespace, Name::parse(name)?)))
+    else {
         // `generateName` of a dry run, perhaps: the API server's own validation says what is wrong with a name.
         return Ok(allowed);
     };
     let _seat = court.seats.acquire().await.map_err(|_| "shutting down")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     let verdict = tokio::task::spawn_blocking(move || judge(&basis, &name, ingress, now));
     let verdict = verdict.await.map_err(|_| "the judgement failed")?;
     let mut answer = allowed;
@@ -125,7 +127,11 @@ impl axum::serve::Listener for Shaken {
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, connections: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>) {
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    connections: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+) {
     let seats = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };

@@ -1,5 +1,6 @@
 //! Watching a real API server, and what is written back to it.
 
+mod admission;
 mod leading;
 mod telling;
 mod watching;

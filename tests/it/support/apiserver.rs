@@ -62,26 +62,34 @@ impl ApiServer {
         Client::try_from(config).expect("a client")
     }
 
-    /// Applies manifests (YAML).
+    /// Applies manifests (YAML). Fails the test when that fails.
+    #[track_caller]
     pub fn apply(&self, manifests: &str) {
-        let file = self.folder.path().join("manifests.yaml");
-        std::fs::write(&file, manifests).expect("a file");
-        self.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
+        self.try_apply(manifests).unwrap_or_else(|said| panic!("{said}"));
+    }
+
+    /// Applies manifests (YAML): what kubectl warned of, or said when it failed.
+    pub fn try_apply(&self, manifests: &str) -> Result<String, String> {
+        let file = tempfile::NamedTempFile::new_in(self.folder.path()).expect("a file");
+        std::fs::write(file.path(), manifests).expect("written");
+        let path = file.path().display().to_string();
+        self.try_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path]).map(|(_, warned)| warned)
     }
 
     /// Runs kubectl as a cluster-admin; its output. Fails the test when it fails.
     #[track_caller]
     pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments).unwrap_or_else(|said| panic!("kubectl {arguments:?}: {said}")).0
+    }
+
+    /// Runs kubectl as a cluster-admin: what it printed and what it warned of, or both when it failed.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<(String, String), String> {
         let kubectl = part("apiserver", "kubectl").expect("kubectl was there at the start");
-        let done = Command::new(kubectl)
-            .arg("--kubeconfig")
-            .arg(self.kubeconfig())
-            .args(arguments)
-            .output()
-            .expect("kubectl runs");
-        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-        assert!(done.status.success(), "kubectl {arguments:?}: {out}{err}");
-        out.into_owned()
+        let mut command = Command::new(kubectl);
+        let done = command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).output().expect("kubectl runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&done.stdout), text(&done.stderr));
+        if done.status.success() { Ok((out, err)) } else { Err(out + &err) }
     }
 
     /// One object, as kubectl prints it in JSON.
