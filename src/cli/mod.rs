@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 pub mod agent;
 pub mod annotations;
+pub mod check;
 pub mod install;
 
 /// A Kubernetes Ingress controller that steers an unmodified nginx.
