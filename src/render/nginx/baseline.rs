@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::annotations::body_size::BodySize;
 use crate::annotations::timeouts::Timeouts;
-use crate::model::VirtualHost;
+use crate::model::{Action, VirtualHost};
 
 /// The values at `http` level. A location repeats only what differs.
 pub(super) struct Baseline {
@@ -14,10 +14,11 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// The values that most routes have; among equally frequent ones the smallest, so that the order of hosts does not
+    /// The values that most routes to an upstream have; among equally frequent ones the smallest, so that the order of hosts does not
     /// matter.
     pub fn of(hosts: &[VirtualHost]) -> Self {
-        let policies = || hosts.iter().flat_map(|host| &host.routes).map(|route| &route.policies);
+        let routes = || hosts.iter().flat_map(|host| &host.routes);
+        let policies = || routes().filter(|r| matches!(r.action, Action::Forward(_))).map(|route| &route.policies);
         let body_size = most_frequent(policies().map(|policies| policies.body_size.0));
         let timeouts = most_frequent(policies().map(|policies| {
             let Timeouts { connect, send, read } = policies.timeouts;

@@ -11,6 +11,7 @@ pub mod net;
 pub mod objects;
 pub mod parts;
 pub mod pod;
+pub mod rendered;
 pub mod run;
 pub mod wait;
 
