@@ -69,15 +69,17 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* Flags from a map: an empty value makes a switch. */}}
+{{/* Flags from a map: an empty value makes a switch. Nothing at all for an empty map. */}}
 {{- define "coxswain.extraArgs" -}}
+{{- $flags := list }}
 {{- range $name, $value := . }}
 {{- if or (kindIs "invalid" $value) (eq (toString $value) "") }}
-- {{ printf "--%s" $name | quote }}
+{{- $flags = append $flags (printf "--%s" $name) }}
 {{- else }}
-- {{ printf "--%s=%v" $name $value | quote }}
+{{- $flags = append $flags (printf "--%s=%v" $name $value) }}
 {{- end }}
 {{- end }}
+{{- if $flags }}{{ toYaml $flags }}{{ end }}
 {{- end -}}
 
 {{/* What is read in the namespaces that are watched, and what is told there. */}}
