@@ -17,7 +17,8 @@ pub struct Known {
     pub protects: bool,
     /// Why it will never be built; `None`: not yet.
     pub pointless: Option<&'static str>,
-    /// The value that asks for nothing: then nothing is told. `false` stands for all that switches off.
+    /// The value that asks for what happens anyway, by our doing or by default of every proxy: then nothing is told.
+    /// `false` stands for all that switches off.
     unless: &'static str,
 }
 
@@ -101,10 +102,6 @@ pub const ANNOTATIONS: &[Known] = &[
     annotation("x-forwarded-prefix", Risk::Medium),
     annotation("preserve-trailing-slash", Risk::Low).unless("false"),
     annotation("use-port-in-redirects", Risk::Low).unless("false"),
-    annotation("temporal-redirect", Risk::Medium),
-    annotation("temporal-redirect-code", Risk::Low),
-    annotation("permanent-redirect", Risk::Medium),
-    annotation("permanent-redirect-code", Risk::Low),
     annotation("relative-redirects", Risk::Low).unless("false"),
     annotation("default-backend", Risk::Low),
     annotation("custom-http-errors", Risk::Low),
@@ -123,7 +120,6 @@ pub const ANNOTATIONS: &[Known] = &[
     annotation("mirror-target", Risk::High),
     annotation("mirror-host", Risk::High),
     annotation("mirror-request-body", Risk::Low),
-    annotation("client-body-buffer-size", Risk::Low),
     annotation("enable-cors", Risk::Low).unless("false"),
     annotation("cors-allow-origin", Risk::Medium),
     annotation("cors-allow-methods", Risk::Medium),
@@ -185,16 +181,7 @@ pub const ANNOTATIONS: &[Known] = &[
     annotation("canary-by-header-pattern", Risk::Medium),
     annotation("canary-by-cookie", Risk::Medium),
     // Tuning.
-    annotation("proxy-buffering", Risk::Low),
-    annotation("proxy-buffers-number", Risk::Low),
-    annotation("proxy-buffer-size", Risk::Low),
-    annotation("proxy-busy-buffers-size", Risk::Low),
-    annotation("proxy-max-temp-file-size", Risk::Low),
-    annotation("proxy-request-buffering", Risk::Low),
-    annotation("proxy-http-version", Risk::Low),
-    annotation("proxy-next-upstream", Risk::Medium),
-    annotation("proxy-next-upstream-timeout", Risk::Low),
-    annotation("proxy-next-upstream-tries", Risk::Low),
+    annotation("proxy-http-version", Risk::Low).unless("1.1"),
     annotation("proxy-cookie-domain", Risk::Medium).unless("false"),
     annotation("proxy-cookie-path", Risk::Medium).unless("false"),
     annotation("proxy-redirect-from", Risk::Medium).unless("false"),

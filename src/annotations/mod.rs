@@ -8,6 +8,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod backend_protocol;
 pub mod body_size;
+pub mod buffering;
 pub mod canary;
 pub mod client_tls;
 pub mod connections;
@@ -21,7 +22,9 @@ pub mod logging;
 pub mod path_type;
 pub mod process;
 pub mod reader;
+pub mod redirect;
 pub mod reference;
+pub mod retries;
 pub mod rewrite;
 pub mod source_range;
 pub mod spec;
@@ -60,8 +63,11 @@ pub trait Family: Sync {
 pub const FAMILIES: &[&dyn Family] = &[
     &backend_protocol::Family,
     &body_size::Family,
+    &buffering::Family,
     &canary::Family,
     &load_balance::Family,
+    &redirect::Family,
+    &retries::Family,
     &rewrite::Family,
     &source_range::Family,
     &timeouts::Family,
@@ -81,6 +87,12 @@ pub const FAMILIES: &[&dyn Family] = &[
 pub struct Policies {
     /// The largest request body.
     pub body_size: body_size::BodySize,
+    /// How much of requests and answers is taken in ahead of the other side.
+    pub buffering: buffering::Buffering,
+    /// Where every request is sent, in place of the route's action.
+    pub redirect: redirect::Redirect,
+    /// When a request is tried at a further endpoint.
+    pub retries: retries::Retries,
     /// How the path is rewritten before it goes upstream.
     pub rewrite: Option<rewrite::Rewrite>,
     /// Which clients may come.

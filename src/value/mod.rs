@@ -16,6 +16,7 @@ pub mod regex;
 pub mod rewrite;
 pub mod size;
 pub mod tls;
+pub mod url;
 
 use std::borrow::Cow;
 use std::fmt;

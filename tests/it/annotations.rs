@@ -6,15 +6,19 @@ use std::process::Command;
 use coxswain::annotations::known::{self, Known};
 use coxswain::annotations::reference::{Form, reference};
 use coxswain::annotations::spec::{Case, Expect, Key, OnInvalid, Scope};
-use coxswain::annotations::{FAMILIES, GlobalPolicies, IngressPolicies, Source, known_settings};
+use coxswain::annotations::{FAMILIES, GlobalPolicies, IngressPolicies, Policies, Source, known_settings};
 use coxswain::annotations::{read_config_map, read_parameters, read_policies, read_service};
+use coxswain::model::{ProxyConfig, Route};
 use coxswain::problem::{Kind, Problem, Severity, Subject};
+use coxswain::render::render;
 use coxswain::value::Value as _;
 use coxswain::value::log_variable;
 use coxswain::value::reference::ObjectName;
+use coxswain::volume::{Protocol, ProxyKind};
 
 use proptest::prelude::*;
 
+use crate::support::model::{self, Stage};
 use crate::support::parts;
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io";
@@ -393,6 +397,39 @@ fn some_text() -> impl Strategy<Value = String> {
     ];
     let long = prop::sample::select(vec![1, 1, 1, 500]);
     (prop::collection::vec(prop::sample::select(pieces), 0..6), long).prop_map(|(pieces, n)| pieces.concat().repeat(n))
+}
+
+/// All of them in one file: each on a host of its own, or (global ones) one after the other.
+#[test]
+fn real_nginx_takes_every_good_example() {
+    let Some(nginx) = parts::nginx() else { return };
+    let good = || FAMILIES.iter().flat_map(|family| family.spec().cases).filter(|case| case.expect == Expect::Accepted);
+    let protocols = [Protocol::Http, Protocol::Grpcs];
+    let (actions, upstreams): (Vec<_>, Vec<_>) =
+        protocols.map(|protocol| model::upstream("shop/web", protocol, &[])).into_iter().unzip();
+    let host = |n: usize, policies: &Policies| {
+        let routes = ["/http", "/grpc"].iter().zip(&actions);
+        let routes =
+            routes.map(|(path, action)| Route { policies: policies.clone(), ..model::route(path, action.clone()) });
+        model::host(&format!("case-{n}.example.com"), routes)
+    };
+    let check = |config: &ProxyConfig, what: &str| {
+        let rendering = render(config, ProxyKind::Nginx, None).unwrap();
+        let taken = Stage::new(&rendering).test(&nginx, "nginx.conf");
+        assert_eq!(taken, Ok(()), "{what}");
+    };
+    let hosts: Vec<_> = good().enumerate().map(|(n, case)| host(n, &read_case(case).1.policies)).collect();
+    check(&model::config(hosts, upstreams.clone()), "all of the routes");
+    for case in good() {
+        let (globals, policies, _) = read_case(case);
+        if globals == GlobalPolicies::default() {
+            // Alone it becomes what holds for all, and is written once.
+            let alone = model::config([host(0, &policies.policies)], upstreams.clone());
+            check(&alone, case.name);
+        } else {
+            check(&ProxyConfig { globals: globals.globals, ..model::config([], []) }, case.name);
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::annotations::body_size::BodySize;
+use crate::annotations::buffering::Buffering;
+use crate::annotations::retries::Retries;
 use crate::annotations::timeouts::Timeouts;
 use crate::model::{Action, VirtualHost};
 
@@ -11,6 +13,8 @@ use crate::model::{Action, VirtualHost};
 pub(super) struct Baseline {
     pub body_size: BodySize,
     pub timeouts: Timeouts,
+    pub buffering: Buffering,
+    pub retries: Retries,
 }
 
 impl Baseline {
@@ -24,7 +28,11 @@ impl Baseline {
             let Timeouts { connect, send, read } = policies.timeouts;
             (connect, send, read)
         }));
+        let buffering = most_frequent(policies().map(|policies| policies.buffering));
+        let retries = most_frequent(policies().map(|policies| &policies.retries));
         Self {
+            buffering: buffering.unwrap_or_default(),
+            retries: retries.cloned().unwrap_or_default(),
             body_size: body_size.map(BodySize).unwrap_or_default(),
             timeouts: timeouts.map(|(connect, send, read)| Timeouts { connect, send, read }).unwrap_or_default(),
         }

@@ -7,9 +7,9 @@ use askama::Template;
 use super::Common;
 use super::location::{Content, Location};
 use super::log::RouteVariable;
+use super::transfer::{Directive, Module, Transfer};
 use crate::annotations::Policies;
 use crate::annotations::source_range::SourceRange;
-use crate::annotations::timeouts::Timeouts;
 use crate::model::{Action, PathMatch, Route, StaticFile, UpstreamId};
 use crate::problem::Subject;
 use crate::render::RenderError;
@@ -17,26 +17,21 @@ use crate::render::escape::{Piece, filters};
 use crate::render::page::Page;
 use crate::value::rewrite::{RewritePiece, RewriteTarget};
 use crate::value::size::Size;
+use crate::value::url::Url;
 use crate::volume::Protocol;
 
 /// Where requests go.
 enum Answer<'a> {
     /// To an upstream.
-    Pass { directive: &'static str, scheme: &'static str, upstream: &'a str },
+    Pass { module: Module, scheme: &'static str, upstream: &'a str },
     /// To a file; not sent again to who has it, unless only some may know of it.
     File { file: &'a StaticFile, conditional: bool },
     /// Nowhere: there is no such file.
     NoFile,
+    /// Elsewhere, by the client itself.
+    Redirect(u16, &'a Url),
     /// Nowhere: a status.
     Respond(u16),
-}
-
-/// How long to wait for an upstream, where it differs from what holds for all.
-struct Waits {
-    module: &'static str,
-    connect: Option<u32>,
-    send: Option<u32>,
-    read: Option<u32>,
 }
 
 struct RewriteView<'a> {
@@ -53,7 +48,8 @@ struct View<'a> {
     redirect: Option<super::server::Redirect>,
     access: &'a SourceRange,
     body_size: Option<Size>,
-    waits: Option<Waits>,
+    request_memory: Option<Size>,
+    transfer: Vec<Directive>,
     rewrite: Option<RewriteView<'a>>,
     answer: Answer<'a>,
 }
@@ -68,9 +64,16 @@ pub(super) fn write(
 ) -> Result<(), RenderError> {
     let route = location.route;
     let Route { path: _, action: _, redirect_to_https: _, policies, backend: _, source } = route;
-    let Policies { body_size, rewrite, source_range, timeouts } = policies;
+    let Policies { body_size, buffering, redirect: _, retries, rewrite, source_range, timeouts } = policies;
     let answer = answer(common, location);
     let passes = matches!(answer, Answer::Pass { .. });
+    let transfer = match answer {
+        Answer::Pass { module, .. } => {
+            Transfer { timeouts, buffering, retries }.unlike(Transfer::baseline(&common.baseline), module)
+        }
+        _ => Vec::new(),
+    };
+    let memory = Some(buffering.request_memory);
     let texts = Texts::of(common, route);
     let view = View {
         comment: source.as_ref().filter(|_| comment),
@@ -79,7 +82,8 @@ pub(super) fn write(
         redirect,
         access: source_range,
         body_size: Some(body_size.0).filter(|size| *size != common.baseline.body_size.0 && passes),
-        waits: waits(&answer, timeouts, &common.baseline.timeouts),
+        request_memory: memory.filter(|size| *size != common.baseline.buffering.request_memory && passes),
+        transfer,
         rewrite: rewrite
             .as_ref()
             .filter(|_| passes)
@@ -90,6 +94,9 @@ pub(super) fn write(
 }
 
 fn answer<'a>(common: &Common<'a>, location: &Location<'a>) -> Answer<'a> {
+    if let Some((status, url)) = location.route.policies.redirect.target() {
+        return Answer::Redirect(status, url);
+    }
     let upstream = |id: &UpstreamId| common.config.upstreams.get_key_value(id);
     match (&location.route.action, location.content) {
         (_, Content::File(file)) => {
@@ -100,30 +107,18 @@ fn answer<'a>(common: &Common<'a>, location: &Location<'a>) -> Answer<'a> {
         (Action::Respond(status), _) => Answer::Respond(*status),
         (Action::Forward(id), _) => match upstream(id) {
             Some((id, upstream)) => {
-                let (directive, scheme) = match upstream.protocol {
-                    Protocol::Http => ("proxy_pass", "http://"),
-                    Protocol::Https => ("proxy_pass", "https://"),
-                    Protocol::Grpc => ("grpc_pass", "grpc://"),
-                    Protocol::Grpcs => ("grpc_pass", "grpcs://"),
+                let (module, scheme) = match upstream.protocol {
+                    Protocol::Http => (Module::Proxy, "http://"),
+                    Protocol::Https => (Module::Proxy, "https://"),
+                    Protocol::Grpc => (Module::Grpc, "grpc://"),
+                    Protocol::Grpcs => (Module::Grpc, "grpcs://"),
                 };
-                Answer::Pass { directive, scheme, upstream: id.as_str() }
+                Answer::Pass { module, scheme, upstream: id.as_str() }
             }
             // The model names no upstream that it does not have; were it to, one route would fail and not the file.
             None => Answer::Respond(503),
         },
     }
-}
-
-fn waits(answer: &Answer<'_>, timeouts: &Timeouts, baseline: &Timeouts) -> Option<Waits> {
-    let Answer::Pass { directive, .. } = answer else { return None };
-    let Timeouts { connect, send, read } = timeouts;
-    let differs = |value: &crate::value::number::Seconds, all| Some(value.get()).filter(|_| *value != all);
-    (timeouts != baseline).then(|| Waits {
-        module: if *directive == "grpc_pass" { "grpc" } else { "proxy" },
-        connect: differs(connect, baseline.connect),
-        send: differs(send, baseline.send),
-        read: differs(read, baseline.read),
-    })
 }
 
 fn target(target: &RewriteTarget) -> Vec<Piece<'_>> {

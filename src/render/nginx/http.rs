@@ -10,6 +10,7 @@ use super::baseline::Baseline;
 use super::log::Log;
 use super::server::wildcard;
 use super::site::Site;
+use super::transfer::{Directive, Module, Transfer};
 use crate::annotations::Globals;
 use crate::annotations::client_tls::ClientTls;
 use crate::annotations::connections::Connections;
@@ -75,6 +76,7 @@ struct View<'a> {
     exempt: &'a [RulePath],
     hsts: Option<StrictTransport<'a>>,
     baseline: &'a Baseline,
+    modules: [(Module, Vec<Directive>); 2],
     log: &'a Log<'a>,
     client: &'a ClientTls,
     session_cache: String,
@@ -104,6 +106,7 @@ pub(super) fn write<'a>(page: &mut Page, common: &Common<'a>, sites: &[Site<'a>]
         exempt,
         hsts: hsts.enabled.then_some(StrictTransport(hsts)),
         baseline: &common.baseline,
+        modules: Module::ALL.map(|module| (module, Transfer::baseline(&common.baseline).directives(module))),
         log: &common.log,
         client: client_tls,
         session_cache: session_cache(client_tls),

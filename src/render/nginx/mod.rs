@@ -6,7 +6,8 @@
 //! `worker_shutdown_timeout`, and zones of upstreams that keep their names for ever ([`upstream`]).
 //!
 //! [`site`] decides which hosts and routes a file has, [`http`] what holds for all, [`server`] writes a host,
-//! [`location`] turns paths into what nginx matches, and [`content`] says what becomes of a request.
+//! [`location`] turns paths into what nginx matches, [`content`] says what becomes of a request, and [`transfer`] how it
+//! goes to an upstream.
 
 mod baseline;
 mod content;
@@ -15,6 +16,7 @@ mod location;
 mod log;
 mod server;
 mod site;
+mod transfer;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -61,8 +61,9 @@ pub(super) fn write(page: &mut Page, common: &Common<'_>, site: &Site<'_>) -> Re
     };
     // Where all routes redirect the server does it, because an `if` costs as much as a location. The default server
     // has a location of its own that does not.
-    let redirects = |route: &&Route| route.redirect_to_https;
-    let whole = !site.is_default() && !site.routes.is_empty() && site.routes.iter().all(redirects);
+    // A route that sends its requests elsewhere anyway does so at once.
+    let redirects = |route: &&Route| route.redirect_to_https && route.policies.redirect.target().is_none();
+    let whole = !site.is_default() && !site.routes.is_empty() && site.routes.iter().all(|route| redirects(&route));
     let view = View {
         comment: source.as_ref(),
         listeners: &common.config.listeners,
@@ -77,7 +78,7 @@ pub(super) fn write(page: &mut Page, common: &Common<'_>, site: &Site<'_>) -> Re
     page.part(source.as_ref(), &view)?;
     for location in location::all(site, if site.is_default() { RESERVED } else { &[] }) {
         let comment = location.route.source != *source;
-        let redirect = (!whole && location.route.redirect_to_https).then_some(redirect);
+        let redirect = (!whole && redirects(&location.route)).then_some(redirect);
         content::write(page, common, &location, comment, redirect)?;
     }
     page.line(source.as_ref(), "    }");

@@ -229,7 +229,7 @@ async fn what_is_not_built_is_told_and_closes_only_where_it_protects() {
         ("enable-global-auth", "true"),
     ];
     let harmless = [
-        ("proxy-buffer-size", "8k"),
+        ("proxy-ssl-name", "x"),
         ("configuration-snippet", "deny all;"),
         ("server-snippet", "return 404;"),
         ("no-such-annotation", "x"),
