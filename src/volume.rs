@@ -45,6 +45,16 @@ pub mod local {
     pub const ACCESS_LOG: &str = "local-access-log.conf";
 }
 
+/// Names of the files in a release that both sides know.
+pub mod release {
+    /// What the proxy is started with.
+    pub const MAIN: &str = "nginx.conf";
+    /// The global part and what differs from the base: enough to test while that is in force. Outside the digest.
+    pub const CHANGED: &str = "changed.conf";
+    /// One [`super::Manifest`]. Outside the digest.
+    pub const MANIFEST: &str = "release.json";
+}
+
 /// The volume as it is mounted here.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Volume {

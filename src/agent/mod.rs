@@ -21,7 +21,7 @@ pub mod init;
 mod backoff;
 mod generations;
 mod lock;
-mod nginx;
+pub(crate) mod nginx;
 mod processes;
 mod readiness;
 mod reports;

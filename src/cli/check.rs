@@ -1,14 +1,66 @@
 //! `coxswain check`: every problem of every object, for a person or for a machine. Nothing is changed anywhere.
 
 use std::fmt::{self, Write as _};
+use std::process::ExitCode;
 
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::flags::Common;
+use super::input::Input;
+use super::{layout, told};
 use crate::model::ProxyConfig;
 use crate::problem::{Problem, Severity, Subject};
 use crate::settings::{Flags, Settings};
 use crate::snapshot::Snapshot;
 use crate::translate::{HeldBack, translate};
+
+/// Flags of `coxswain check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    common: Common,
+
+    /// How the problems are printed: for people, or as one JSON object.
+    #[arg(long, env = "COXSWAIN_OUTPUT", value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+/// How problems are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+impl Check {
+    /// Prints every problem. Exit code 1: something is rejected.
+    pub fn run(self) -> ExitCode {
+        match self.findings() {
+            Ok(findings) => {
+                match self.output {
+                    Output::Text => print!("{findings}"),
+                    Output::Json => println!("{}", findings.json()),
+                }
+                ExitCode::from(u8::from(findings.rejected()))
+            }
+            Err(error) => told(Err(error)),
+        }
+    }
+
+    fn findings(&self) -> anyhow::Result<Findings> {
+        let input = Input::read(&self.common)?;
+        let mut findings = Findings::of(&input.snapshot, &input.flags, input.now);
+        // The proxy is asked only where somebody names it.
+        if let Some(bin) = &self.common.proxy.proxy_bin {
+            let refused = layout::refused_by(bin, &findings.config, self.common.proxy.proxy)?;
+            findings.add(refused);
+        }
+        Ok(findings)
+    }
+}
 
 /// What `check` found: the problems of arrival, settings and translation together.
 #[derive(Clone, Debug)]

@@ -3,3 +3,7 @@
 
 pub mod cluster;
 pub mod files;
+mod source;
+pub mod trigger;
+
+pub use source::{Source, generated_certificate};

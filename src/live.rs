@@ -1,0 +1,205 @@
+//! What changes without a release: endpoints, certificates and the files that workers open at request time.
+//!
+//! Written before a release that names it is asked for, and removed when nothing names it any more. Which changes need a
+//! release is not decided here: whatever is in `live/` needs none, whatever is not does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::model::{Action, Certificate, ProxyConfig, Slot, SlotId, StaticFile, Upstream, UpstreamId};
+use crate::publish::Disk;
+use crate::volume::{EndpointSet, Manifest};
+
+/// What was written last, so that only changes are.
+pub struct Live {
+    disk: Disk,
+    endpoints: BTreeMap<UpstreamId, EndpointSet>,
+    slots: BTreeMap<SlotId, Held>,
+    files: BTreeSet<String>,
+}
+
+/// What a slot's file holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Held {
+    /// The pair with this digest.
+    Pair(String),
+    /// A good pair from before this process was started.
+    Former,
+    /// A link to the default slot.
+    Default,
+}
+
+/// How much was written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Written {
+    /// Upstreams whose endpoints changed.
+    pub endpoints: usize,
+    /// Slots whose certificate changed.
+    pub slots: usize,
+    /// New files.
+    pub files: usize,
+}
+
+impl Live {
+    /// Writes to this volume from now on.
+    pub fn new(disk: Disk) -> Self {
+        Self { disk, endpoints: BTreeMap::new(), slots: BTreeMap::new(), files: BTreeSet::new() }
+    }
+
+    /// Writes what differs from what was written last.
+    ///
+    /// After an error everything that could be written was; the next call tries the rest again.
+    pub fn write(&mut self, config: &ProxyConfig) -> anyhow::Result<Written> {
+        let mut written = Written::default();
+        let mut failed = None;
+        let mut count = |counter: &mut usize, result: anyhow::Result<bool>| match result {
+            Ok(changed) => *counter += usize::from(changed),
+            Err(error) => drop(failed.get_or_insert(error)),
+        };
+        // The default first: other slots are links to it.
+        let default = SlotId::default_slot();
+        if let Some(slot) = config.slots.get(&default) {
+            count(&mut written.slots, self.write_default(&default, slot));
+        }
+        for (id, slot) in config.slots.iter().filter(|(id, _)| **id != default) {
+            count(&mut written.slots, self.write_slot(id, slot));
+        }
+        for file in static_files(config) {
+            count(&mut written.files, self.write_file(file));
+        }
+        for (id, upstream) in &config.upstreams {
+            count(&mut written.endpoints, self.write_endpoints(id, upstream));
+        }
+        failed.map_or(Ok(written), Err)
+    }
+
+    /// Removes what neither the configuration nor any of these releases names.
+    pub fn retain(&mut self, config: &ProxyConfig, releases: &[Manifest]) -> anyhow::Result<()> {
+        let upstreams: BTreeSet<&str> = config.upstreams.keys().map(UpstreamId::as_str).collect();
+        let slots: BTreeSet<&str> = config.slots.keys().map(SlotId::as_str).chain([DEFAULT]).collect();
+        let files: BTreeSet<&str> = static_files(config).map(|file| file.sha256.as_str()).collect();
+        let named = |pick: fn(&Manifest) -> &Vec<String>, now: BTreeSet<&str>| -> BTreeSet<String> {
+            let then = releases.iter().flat_map(pick).map(String::as_str);
+            now.into_iter().chain(then).map(str::to_owned).collect()
+        };
+        let upstreams = named(|manifest| &manifest.upstreams, upstreams);
+        let slots = named(|manifest| &manifest.slots, slots);
+        let files = named(|manifest| &manifest.files, files);
+        self.endpoints.retain(|id, _| upstreams.contains(id.as_str()));
+        self.slots.retain(|id, _| slots.contains(id.as_str()));
+        self.files.retain(|file| files.contains(file));
+        let volume = self.disk.volume();
+        remove_others(&volume.endpoints(), ".json", &upstreams)?;
+        remove_others(&volume.tls(), ".pem", &slots)?;
+        remove_others(&volume.files(), "", &files)
+    }
+
+    fn write_endpoints(&mut self, id: &UpstreamId, upstream: &Upstream) -> anyhow::Result<bool> {
+        let known = self.endpoints.get(id);
+        if known.is_some_and(|set| set.protocol == upstream.protocol && set.endpoints == upstream.endpoints) {
+            return Ok(false);
+        }
+        let set = EndpointSet { protocol: upstream.protocol, endpoints: upstream.endpoints.clone() };
+        let text = serde_json::to_vec(&set)?;
+        let path = self.disk.volume().endpoint_set(id.as_str());
+        let same = known.is_none() && fs::read(&path).is_ok_and(|there| there == text);
+        if !same {
+            self.disk.replace(&path, &text)?;
+        }
+        self.endpoints.insert(id.clone(), set);
+        Ok(!same)
+    }
+
+    fn write_default(&mut self, id: &SlotId, slot: &Slot) -> anyhow::Result<bool> {
+        let former = self.slots.contains_key(id) || is_pair(&self.disk.volume().tls_slot(id.as_str()));
+        match (&slot.certificate, &slot.fallback) {
+            (Some(certificate), _) => self.write_pair(id, certificate),
+            // The last good one stays while its Secret exists.
+            (None, _) if slot.exists && former => Ok(false),
+            (None, Some(fallback)) => self.write_pair(id, fallback),
+            (None, None) => Ok(false),
+        }
+    }
+
+    /// The last good pair of a Secret stays while the Secret exists; else the slot serves the default.
+    fn write_slot(&mut self, id: &SlotId, slot: &Slot) -> anyhow::Result<bool> {
+        if let Some(certificate) = &slot.certificate {
+            return self.write_pair(id, certificate);
+        }
+        let path = self.disk.volume().tls_slot(id.as_str());
+        let held = match self.slots.get(id) {
+            Some(held) => Some(held.clone()),
+            None if is_pair(&path) => Some(Held::Former),
+            None => None,
+        };
+        match held {
+            Some(Held::Default) => return Ok(false),
+            Some(held) if slot.exists => {
+                self.slots.insert(id.clone(), held);
+                return Ok(false);
+            }
+            _ => {}
+        }
+        self.disk.link(Path::new(&format!("{DEFAULT}.pem")), &path)?;
+        self.slots.insert(id.clone(), Held::Default);
+        Ok(true)
+    }
+
+    fn write_pair(&mut self, id: &SlotId, certificate: &Certificate) -> anyhow::Result<bool> {
+        let held = Held::Pair(certificate.digest.clone());
+        if self.slots.get(id) == Some(&held) {
+            return Ok(false);
+        }
+        let path = self.disk.volume().tls_slot(id.as_str());
+        let pem = certificate.pem.expose();
+        // After a restart of ours the file is mostly right already; its mode and owner are if its content is.
+        let same = is_pair(&path) && fs::read(&path).is_ok_and(|there| there == pem);
+        if !same {
+            self.disk.replace_private(&path, pem)?;
+        }
+        self.slots.insert(id.clone(), held);
+        Ok(!same)
+    }
+
+    fn write_file(&mut self, file: &StaticFile) -> anyhow::Result<bool> {
+        if self.files.contains(&file.sha256) {
+            return Ok(false);
+        }
+        let path = self.disk.volume().files().join(&file.sha256);
+        let same = fs::read(&path).is_ok_and(|there| there == *file.content);
+        if !same {
+            self.disk.replace(&path, &file.content)?;
+        }
+        self.files.insert(file.sha256.clone());
+        Ok(!same)
+    }
+}
+
+/// The name of the slot that others link to.
+const DEFAULT: &str = "default";
+
+fn static_files(config: &ProxyConfig) -> impl Iterator<Item = &StaticFile> {
+    let actions = config.hosts.iter().flat_map(|host| &host.routes).map(|route| &route.action);
+    actions
+        .filter_map(|action| if let Action::Files(files) = action { Some(files) } else { None })
+        .flat_map(|f| f.files.values())
+}
+
+/// Whether a pair lies there, and not a link to the default.
+fn is_pair(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
+}
+
+fn remove_others(folder: &Path, suffix: &str, kept: &BTreeSet<String>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(suffix));
+        if name.is_some_and(|name| !name.starts_with('.') && !kept.contains(name)) {
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

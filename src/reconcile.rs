@@ -1,0 +1,434 @@
+//! The order of things: from a snapshot to a release in force, and what is told on the way.
+//!
+//! A state machine whose every step returns: it is called when objects changed ([`Reconciler::take_up`]) and when the
+//! agent may have answered ([`Reconciler::look`]), and keeps nothing waiting meanwhile, so that endpoints and
+//! certificates go live whatever a release is waiting for. Each step looks at what there is and does what is due.
+
+mod told;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use k8s_openapi::api::networking::v1::Ingress;
+use tracing::{error, info, warn};
+
+use self::told::Told;
+use crate::live::{self, Live};
+use crate::model::{Certificate, ProxyConfig};
+use crate::problem::{Problem, Subject};
+use crate::publish::Publisher;
+use crate::quarantine::{Attempt, Good, Quarantine};
+use crate::render::{Base, SourceMap, render, render_trial};
+use crate::reports;
+use crate::settings::{Flags, Settings};
+use crate::snapshot::Snapshot;
+use crate::translate::{HeldBack, translate};
+use crate::value::reference::ObjectName;
+use crate::volume::{Digest, FaultClass, Outcome, ProxyInfo, ProxyKind, Report};
+
+/// How long a release may be without an answer before a newer one is published over it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After this time the same objects may mean something else: a certificate has expired.
+const STALE: Duration = Duration::from_secs(600);
+
+/// What the reconciler needs to know from the start.
+pub struct Setup {
+    /// The command line, as far as it decides what an Ingress means.
+    pub flags: Flags,
+    /// Which proxy.
+    pub proxy: ProxyKind,
+    /// The certificate that is served where there is no other.
+    pub generated: Arc<Certificate>,
+    /// The controller's hold on the volume.
+    pub publisher: Publisher,
+}
+
+/// From snapshots to releases in force.
+pub struct Reconciler {
+    setup: Setup,
+    live: Live,
+    quarantine: Quarantine,
+    snapshot: Option<Arc<Snapshot>>,
+    newest: Option<Newest>,
+    asked: Option<Asked>,
+    good: Option<(Digest, Good)>,
+    /// The test that the agent was asked for, and whom it is about.
+    trial: Option<(Digest, BTreeSet<Subject>)>,
+    told: Told,
+    /// What is wrong around us, by what was being done.
+    faults: BTreeMap<&'static str, String>,
+}
+
+/// What the newest snapshot means.
+struct Newest {
+    attempt: Attempt,
+    held: HeldBack,
+    problems: Vec<Problem>,
+    at: Instant,
+    /// It was written to `live/`.
+    live: bool,
+    /// It was rendered, and published if that was due.
+    published: bool,
+}
+
+/// The release that the agent is to put in force.
+struct Asked {
+    digest: Digest,
+    attempt: Attempt,
+    held: HeldBack,
+    source_map: SourceMap,
+    problems: Vec<Problem>,
+    since: Instant,
+    report: Option<Report>,
+}
+
+/// How things stand, for whoever tells others.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The newest configuration, in force or not.
+    pub config: Option<Arc<ProxyConfig>>,
+    /// The objects it was made from.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// Everything that people are told about their objects.
+    pub problems: Vec<Problem>,
+    /// The configuration in force.
+    pub in_force: Option<Arc<ProxyConfig>>,
+    /// The objects that are held back.
+    pub held: BTreeSet<ObjectName>,
+    /// The answer of the agent to what it was last asked.
+    pub report: Option<Report>,
+    /// What is wrong around us, one sentence each.
+    pub faults: Vec<String>,
+}
+
+impl Reconciler {
+    /// Nothing is known and nothing done yet.
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            live: Live::new(setup.publisher.disk().clone()),
+            setup,
+            quarantine: Quarantine::default(),
+            snapshot: None,
+            newest: None,
+            asked: None,
+            good: None,
+            trial: None,
+            told: Told::default(),
+            faults: BTreeMap::new(),
+        }
+    }
+
+    /// The objects are these now.
+    pub fn take_up(&mut self, mut snapshot: Snapshot) {
+        snapshot.generated_certificate = Some(self.setup.generated.clone());
+        self.snapshot = Some(Arc::new(snapshot));
+        self.translate();
+        self.look();
+    }
+
+    /// Does whatever is due.
+    pub fn look(&mut self) {
+        if self.newest.as_ref().is_some_and(|newest| newest.at.elapsed() > STALE) {
+            self.translate();
+        }
+        // Each round ends with a question to the agent; a few are answered already.
+        while self.hear() || self.hear_of_trial() || self.write_live() || self.publish() || self.ask() {}
+        self.tell();
+    }
+
+    /// How things stand.
+    pub fn view(&self) -> View {
+        View {
+            config: self.newest.as_ref().map(|newest| newest.attempt.config.clone()),
+            snapshot: self.snapshot.clone(),
+            problems: self.problems(),
+            in_force: self.good.as_ref().map(|(_, good)| good.config.clone()),
+            held: self.quarantine.held_back().0.into_keys().collect(),
+            report: self.asked.as_ref().and_then(|asked| asked.report.clone()),
+            faults: self.faults.values().cloned().collect(),
+        }
+    }
+
+    fn translate(&mut self) {
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
+        let (settings, mut problems) = Settings::read(&self.setup.flags, &snapshot);
+        let mut translation = translate(&snapshot, &settings, &HeldBack::default(), now);
+        let wish = Arc::new(translation.config);
+        self.quarantine.review(&wish);
+        let held = self.quarantine.held_back();
+        let mut config = wish.clone();
+        if !held.0.is_empty() {
+            translation = translate(&snapshot, &settings, &held, now);
+            config = Arc::new(translation.config);
+        }
+        problems.extend(snapshot.problems.iter().cloned());
+        problems.append(&mut translation.problems);
+        let attempt = Attempt { config, wish, snapshot };
+        self.newest = Some(Newest { attempt, held, problems, at: Instant::now(), live: false, published: false });
+    }
+
+    /// Reads the agent's answer to what it was asked. Each of these steps says whether it changed anything.
+    fn hear(&mut self) -> bool {
+        let Some(asked) = &mut self.asked else { return false };
+        let report = match reports::report(self.setup.publisher.disk().volume(), &asked.digest) {
+            Ok(report) => report,
+            Err(error) => return self.fault("hear", Some(format!("the proxy's side gives no good answer: {error:#}"))),
+        };
+        if report.is_none() || report == asked.report {
+            return self.fault("hear", None);
+        }
+        asked.report.clone_from(&report);
+        let Some(report) = report else { return false };
+        let release = asked.digest.short().to_owned();
+        match (report.outcome, report.class) {
+            (Outcome::Accepted, _) => {
+                info!(release, ms.test = report.timings.validate, ms.reload = report.timings.reload, "in force");
+                let good = Good { config: asked.attempt.config.clone(), ingresses: forms(&asked.attempt, &asked.held) };
+                self.good = Some((asked.digest.clone(), good));
+                self.quarantine.accepted(self.good.as_ref().map(|(_, good)| good));
+                self.clean_up();
+                self.fault("agent", None);
+                self.translate_again();
+            }
+            (Outcome::Rejected, Some(FaultClass::Content) | None) => {
+                let line = report.file.as_deref().zip(report.line);
+                let blamed = line.and_then(|(file, line)| asked.source_map.blame(file, line)).cloned();
+                warn!(release, blamed = blamed.as_ref().map(ToString::to_string), "refused: {}", report.message);
+                let good = self.good.as_ref().map(|(_, good)| good);
+                self.quarantine.refused(&asked.attempt, blamed.as_ref(), &report.message, good);
+                self.translate_again();
+            }
+            (Outcome::Rejected | Outcome::Retrying, _) => {
+                let words = format!("the proxy cannot take up release {release} at the moment: {}", report.message);
+                self.fault("agent", Some(words));
+            }
+        }
+        true
+    }
+
+    /// Reads the agent's answer to a test.
+    fn hear_of_trial(&mut self) -> bool {
+        let wanted = self.quarantine.question().map(|(_, subjects)| subjects);
+        if self.trial.as_ref().is_some_and(|(_, subjects)| Some(subjects) != wanted.as_ref()) {
+            // Whom it was about has changed meanwhile.
+            self.trial = None;
+            return true;
+        }
+        let Some((digest, subjects)) = &self.trial else { return false };
+        let report = match reports::report(self.setup.publisher.disk().volume(), digest) {
+            Ok(Some(report)) => report,
+            Ok(None) => return false,
+            Err(error) => return self.fault("hear", Some(format!("the proxy's side gives no good answer: {error:#}"))),
+        };
+        let answer = match (report.outcome, report.class) {
+            (Outcome::Accepted, _) => Ok(()),
+            (Outcome::Rejected, Some(FaultClass::Content) | None) => Err(report.message),
+            // Blames nobody; the agent tries again.
+            (Outcome::Rejected | Outcome::Retrying, _) => return false,
+        };
+        info!(objects = subjects.len(), passed = answer.is_ok(), "tested for what the proxy refuses");
+        self.trial = None;
+        self.quarantine.answer(answer, self.good.as_ref().map(|(_, good)| good));
+        self.translate_again();
+        true
+    }
+
+    fn write_live(&mut self) -> bool {
+        let Some(newest) = self.newest.as_mut().filter(|newest| !newest.live) else { return false };
+        match self.live.write(&newest.attempt.config) {
+            Ok(written) => {
+                newest.live = true;
+                let live::Written { endpoints, slots, files } = written;
+                if written != live::Written::default() {
+                    info!(endpoints, certificates = slots, files, "changed without a release");
+                }
+                self.fault("live", None);
+                true
+            }
+            Err(error) => {
+                self.fault("live", Some(format!("endpoints and certificates cannot be written: {error:#}")));
+                self.clean_up();
+                false
+            }
+        }
+    }
+
+    /// Renders the newest configuration and asks for it, unless something speaks against it.
+    fn publish(&mut self) -> bool {
+        let waits = self.asked.as_ref().is_some_and(|asked| asked.report.is_none() && asked.since.elapsed() < PATIENCE);
+        if waits || self.quarantine.blocks() {
+            return false;
+        }
+        let Some(newest) = self.newest.as_mut().filter(|newest| newest.live && !newest.published) else { return false };
+        let base = self.good.as_ref().map(|(digest, good)| Base { config: &good.config, digest: digest.clone() });
+        let rendering = match render(&newest.attempt.config, self.setup.proxy, base.as_ref()) {
+            Ok(rendering) => rendering,
+            Err(error) => {
+                // A fault of ours. It is treated as if the proxy had refused it, so that it harms one object at most.
+                error!("rendering: {error}");
+                newest.published = true;
+                let good = self.good.as_ref().map(|(_, good)| good);
+                self.quarantine.refused(&newest.attempt, error.source.as_ref(), &error.to_string(), good);
+                self.translate_again();
+                return true;
+            }
+        };
+        let digest = rendering.release.digest.clone();
+        let mut asked = Asked {
+            digest: digest.clone(),
+            attempt: newest.attempt.clone(),
+            held: newest.held.clone(),
+            source_map: rendering.source_map,
+            problems: rendering.problems,
+            since: Instant::now(),
+            report: None,
+        };
+        if let Some(former) = self.asked.as_mut().filter(|former| former.digest == digest) {
+            newest.published = true;
+            (asked.since, asked.report) = (former.since, former.report.clone());
+            let again = asked.report.as_ref().filter(|report| refused_for_its_content(report)).cloned();
+            *former = asked;
+            let Some(report) = again else { return true };
+            // What it changed to, or who was held back, makes no difference to the proxy.
+            let good = self.good.as_ref().map(|(_, good)| good);
+            self.quarantine.refused(&former.attempt, None, &report.message, good);
+            self.translate_again();
+            return true;
+        }
+        if let Err(error) = self.setup.publisher.publish(&rendering.release) {
+            self.fault("publish", Some(format!("releases cannot be written: {error:#}")));
+            self.clean_up();
+            return false;
+        }
+        newest.published = true;
+        info!(release = digest.short(), hosts = asked.attempt.config.hosts.len(), "published");
+        self.asked = Some(asked);
+        self.fault("publish", None);
+        true
+    }
+
+    /// Has the agent test what the search for a culprit asks for.
+    fn ask(&mut self) -> bool {
+        if self.trial.is_some() {
+            return false;
+        }
+        let Some((config, subjects)) = self.quarantine.question() else { return false };
+        let written = match render_trial(config, self.setup.proxy, &subjects) {
+            Ok(rendering) => {
+                let release = rendering.release;
+                self.setup.publisher.publish_trial(&release).map(|()| release.digest)
+            }
+            Err(error) => {
+                let good = self.good.as_ref().map(|(_, good)| good);
+                self.quarantine.answer(Err(error.to_string()), good);
+                self.translate_again();
+                return true;
+            }
+        };
+        match written {
+            Ok(digest) => {
+                self.trial = Some((digest, subjects));
+                self.fault("trial", None);
+                true
+            }
+            Err(error) => {
+                self.fault("trial", Some(format!("what is to be tested cannot be written: {error:#}")));
+                false
+            }
+        }
+    }
+
+    /// After the quarantine may have changed its mind: what is to be published may be something else.
+    fn translate_again(&mut self) {
+        let held = self.quarantine.held_back();
+        if self.newest.as_ref().is_some_and(|newest| newest.held != held) {
+            self.translate();
+        }
+    }
+
+    /// Removes from the volume what nobody needs any more.
+    fn clean_up(&mut self) {
+        let volume = self.setup.publisher.disk().volume();
+        let info = match reports::proxy_info(volume) {
+            Ok(info) => info,
+            Err(error) => {
+                warn!("what the proxy's side says of itself is no good: {error:#}");
+                None
+            }
+        };
+        if let Err(error) = self.remove_unneeded(info.as_ref()) {
+            warn!("removing what is no longer needed: {error:#}");
+        }
+    }
+
+    fn remove_unneeded(&mut self, info: Option<&ProxyInfo>) -> anyhow::Result<()> {
+        let publisher = &self.setup.publisher;
+        let generations = info.iter().flat_map(|info| &info.generations);
+        let ours = self.asked.iter().map(|asked| &asked.digest).chain(self.good.iter().map(|(digest, _)| digest));
+        let mut keep: BTreeSet<Digest> = generations.chain(ours).cloned().collect();
+        keep.extend(reports::current(publisher.disk().volume()));
+        let trials = self.trial.iter().map(|(digest, _)| digest.clone()).collect();
+        publisher.retain(&keep, &trials)?;
+        // Workers may still open what is in `live/`; without knowing which of them live, nothing there is removed.
+        let (Some(newest), Some(_)) = (&self.newest, info) else { return Ok(()) };
+        let manifests: Vec<_> = keep.iter().filter_map(|digest| publisher.manifest(digest)).collect();
+        self.live.retain(&newest.attempt.config, &manifests).context("removing from live/")
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> =
+            self.newest.iter().flat_map(|newest| newest.problems.iter().cloned()).collect();
+        problems.extend(self.asked.iter().flat_map(|asked| asked.problems.iter().cloned()));
+        problems.extend(self.quarantine.problems());
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+
+    fn tell(&mut self) {
+        let global = self.quarantine.global().map(|words| {
+            format!("the proxy refuses what holds for all, whatever the Ingresses say; the former configuration stays: {words}")
+        });
+        self.fault("global", global);
+        let problems = self.problems();
+        self.told.tell(problems);
+    }
+
+    /// Notes that something around us is wrong, or no longer; tells it once. Never a change worth another round.
+    fn fault(&mut self, doing: &'static str, wrong: Option<String>) -> bool {
+        match wrong {
+            Some(words) if self.faults.get(doing) != Some(&words) => {
+                error!("{words}; trying again");
+                self.faults.insert(doing, words);
+            }
+            Some(_) => {}
+            None => {
+                if self.faults.remove(doing).is_some() {
+                    info!("what was wrong is over: {doing}");
+                }
+            }
+        }
+        false
+    }
+}
+
+fn refused_for_its_content(report: &Report) -> bool {
+    report.outcome == Outcome::Rejected && report.class != Some(FaultClass::Environment)
+}
+
+/// The Ingresses in the form in which a configuration has them.
+fn forms(attempt: &Attempt, held: &HeldBack) -> BTreeMap<ObjectName, Arc<Ingress>> {
+    let mut forms = attempt.snapshot.ingresses.clone();
+    for (name, form) in &held.0 {
+        match form {
+            Some(form) => drop(forms.insert(name.clone(), form.clone())),
+            None => drop(forms.remove(name)),
+        }
+    }
+    forms
+}
