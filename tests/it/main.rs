@@ -5,6 +5,7 @@ mod annotations;
 mod apiserver;
 mod chaos;
 mod dns;
+mod golden;
 mod rendered;
 mod security;
 mod support;

@@ -44,6 +44,7 @@ struct RewriteView<'a> {
 struct View<'a> {
     comment: Option<&'a Subject>,
     location: &'a Location<'a>,
+    /// Variables for the access log, unless empty.
     variables: Vec<(&'static str, Vec<Piece<'a>>)>,
     redirect: Option<super::server::Redirect>,
     access: &'a SourceRange,
@@ -78,7 +79,7 @@ pub(super) fn write(
     let view = View {
         comment: source.as_ref().filter(|_| comment),
         location,
-        variables: common.log.variables.iter().map(|variable| (variable.name(), texts.pieces(*variable))).collect(),
+        variables: common.log.variables.iter().filter_map(|variable| texts.value(*variable)).collect(),
         redirect,
         access: source_range,
         body_size: Some(body_size.0).filter(|size| *size != common.baseline.body_size.0 && passes),
@@ -148,7 +149,7 @@ impl<'a> Texts<'a> {
         Self { route, upstream_name }
     }
 
-    fn pieces(&self, variable: RouteVariable) -> Vec<Piece<'_>> {
+    fn value(&self, variable: RouteVariable) -> Option<(&'static str, Vec<Piece<'_>>)> {
         let object = self.route.source.as_ref().map(|source| &source.object);
         let text = match variable {
             RouteVariable::Namespace => object.and_then(|o| o.namespace.as_ref()).map(|namespace| namespace.as_str()),
@@ -161,7 +162,7 @@ impl<'a> Texts<'a> {
             }),
             RouteVariable::ProxyUpstreamName => Some(self.upstream_name.as_str()),
         };
-        text.map(Piece::Text).into_iter().collect()
+        text.filter(|text| !text.is_empty()).map(|text| (variable.name(), vec![Piece::Text(text)]))
     }
 }
 
