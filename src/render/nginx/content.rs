@@ -16,7 +16,6 @@ use crate::render::RenderError;
 use crate::render::escape::{Piece, filters};
 use crate::render::page::Page;
 use crate::value::rewrite::{RewritePiece, RewriteTarget};
-use crate::value::size::Size;
 use crate::value::url::Url;
 use crate::volume::Protocol;
 
@@ -48,8 +47,6 @@ struct View<'a> {
     variables: Vec<(&'static str, Vec<Piece<'a>>)>,
     redirect: Option<super::server::Redirect>,
     access: &'a SourceRange,
-    body_size: Option<Size>,
-    request_memory: Option<Size>,
     transfer: Vec<Directive>,
     rewrite: Option<RewriteView<'a>>,
     answer: Answer<'a>,
@@ -69,12 +66,10 @@ pub(super) fn write(
     let answer = answer(common, location);
     let passes = matches!(answer, Answer::Pass { .. });
     let transfer = match answer {
-        Answer::Pass { module, .. } => {
-            Transfer { timeouts, buffering, retries }.unlike(Transfer::baseline(&common.baseline), module)
-        }
+        Answer::Pass { module, .. } => Transfer { body_size: *body_size, timeouts, buffering, retries }
+            .unlike(Transfer::baseline(&common.baseline), module),
         _ => Vec::new(),
     };
-    let memory = Some(buffering.request_memory);
     let texts = Texts::of(common, route);
     let view = View {
         comment: source.as_ref().filter(|_| comment),
@@ -82,8 +77,6 @@ pub(super) fn write(
         variables: common.log.variables.iter().filter_map(|variable| texts.value(*variable)).collect(),
         redirect,
         access: source_range,
-        body_size: Some(body_size.0).filter(|size| *size != common.baseline.body_size.0 && passes),
-        request_memory: memory.filter(|size| *size != common.baseline.buffering.request_memory && passes),
         transfer,
         rewrite: rewrite
             .as_ref()

@@ -6,7 +6,6 @@ use askama::Template;
 use sha2::{Digest as _, Sha256};
 
 use super::Common;
-use super::baseline::Baseline;
 use super::log::Log;
 use super::server::wildcard;
 use super::site::Site;
@@ -75,7 +74,7 @@ struct View<'a> {
     request_id: bool,
     exempt: &'a [RulePath],
     hsts: Option<StrictTransport<'a>>,
-    baseline: &'a Baseline,
+    client_directives: Vec<Directive>,
     modules: [(Module, Vec<Directive>); 2],
     log: &'a Log<'a>,
     client: &'a ClientTls,
@@ -92,6 +91,7 @@ pub(super) fn write<'a>(page: &mut Page, common: &Common<'a>, sites: &[Site<'a>]
     let Process { workers, shutdown_timeout: _ } = process;
     let Forwarded { trust, request_id } = forwarded;
     let TlsRedirect { code: _, exempt } = tls_redirect;
+    let transfer = Transfer::baseline(&common.baseline);
     let view = View {
         workers: *workers,
         listeners: &config.listeners,
@@ -105,8 +105,8 @@ pub(super) fn write<'a>(page: &mut Page, common: &Common<'a>, sites: &[Site<'a>]
         request_id: *request_id,
         exempt,
         hsts: hsts.enabled.then_some(StrictTransport(hsts)),
-        baseline: &common.baseline,
-        modules: Module::ALL.map(|module| (module, Transfer::baseline(&common.baseline).directives(module))),
+        client_directives: transfer.directives(Module::Client),
+        modules: Module::UPSTREAM.map(|module| (module, transfer.directives(module))),
         log: &common.log,
         client: client_tls,
         session_cache: session_cache(client_tls),
