@@ -23,6 +23,8 @@ pub struct Generations(Vec<Generation>);
 pub struct Generation {
     /// The releases that they may serve: one, unless a former agent left them without saying which.
     digests: Vec<Digest>,
+    /// Of its stamp.
+    serial: u64,
     workers: BTreeSet<i32>,
     /// Where their resolver asks. Never read: it lives as long as they do.
     client: Option<dns::Client>,
@@ -38,28 +40,41 @@ impl Generations {
         self.look(workers);
         let digests = vec![stamp.digest.clone()];
         self.supersede();
-        let generation =
-            Generation { digests, workers: BTreeSet::new(), client: Some(client), superseded: None, patience };
+        let generation = Generation {
+            digests,
+            serial: stamp.serial,
+            workers: BTreeSet::new(),
+            client: Some(client),
+            superseded: None,
+            patience,
+        };
         self.0.insert(0, generation);
     }
 
     /// Workers that a former agent left: `serving` serves, the others may serve any of `former`.
-    pub fn adopt(&mut self, serving: &Digest, former: &[Digest], workers: &[Worker], patience: Duration) {
+    pub fn adopt(&mut self, serving: &Stamp, former: &[Digest], workers: &[Worker], patience: Duration) {
         let (draining, active): (Vec<_>, Vec<_>) = workers.iter().partition(|worker| worker.draining);
         let pids = |workers: Vec<&Worker>| workers.into_iter().map(|worker| worker.pid).collect();
-        let generation =
-            |digests, workers, superseded| Generation { digests, workers, client: None, superseded, patience };
+        let generation = |digests, serial, workers, superseded| Generation {
+            digests,
+            serial,
+            workers,
+            client: None,
+            superseded,
+            patience,
+        };
         self.0.clear();
-        self.0.push(generation(vec![serving.clone()], pids(active), None));
+        self.0.push(generation(vec![serving.digest.clone()], serving.serial, pids(active), None));
         if !draining.is_empty() {
-            self.0.push(generation(former.to_vec(), pids(draining), Some(Instant::now())));
+            self.0.push(generation(former.to_vec(), 0, pids(draining), Some(Instant::now())));
         }
     }
 
-    /// The newest did not come to serve; if it has no workers either, the former one serves on.
-    pub fn failed(&mut self, workers: &[Worker]) {
+    /// What began after `serving` did not come to serve; if it has no workers either, `serving` serves on.
+    pub fn failed(&mut self, serving: &Stamp, workers: &[Worker]) {
         self.look(workers);
-        if self.0.len() > 1 && self.0.first().is_some_and(|newest| newest.workers.is_empty()) {
+        let failed = |newest: &Generation| newest.serial != serving.serial && newest.workers.is_empty();
+        if self.0.len() > 1 && self.0.first().is_some_and(failed) {
             self.0.remove(0);
             self.0[0].superseded = None;
         }
@@ -110,11 +125,16 @@ impl Generations {
         digests
     }
 
+    /// The workers of the oldest generation, unless it is the one that serves.
+    pub fn oldest(&self) -> Option<Vec<i32>> {
+        let oldest = self.0.last().filter(|oldest| oldest.superseded.is_some())?;
+        Some(oldest.workers.iter().copied().collect())
+    }
+
     /// The workers of the oldest generation, if it has had all the time that its release gives it.
     pub fn overdue(&self) -> Option<Vec<i32>> {
-        let oldest = self.0.last()?;
-        let overdue = oldest.superseded.is_some_and(|since| since.elapsed() >= oldest.patience);
-        overdue.then(|| oldest.workers.iter().copied().collect())
+        let overdue = |oldest: &Generation| oldest.superseded.is_some_and(|since| since.elapsed() >= oldest.patience);
+        self.0.last().filter(|oldest| overdue(oldest)).and_then(|_| self.oldest())
     }
 
     fn supersede(&mut self) {
@@ -135,7 +155,7 @@ mod tests {
     }
 
     fn stamp(of: &str) -> Stamp {
-        Stamp { digest: digest(of), attempt: 1, serial: 1 }
+        Stamp { digest: digest(of), attempt: 1, serial: u64::from(of.as_bytes()[0]) }
     }
 
     fn workers(active: &[i32], draining: &[i32]) -> Vec<Worker> {
@@ -175,7 +195,7 @@ mod tests {
         generations.begin(&stamp("a"), client().await, Duration::MAX, &[]);
         generations.look(&workers(&[1], &[]));
         generations.begin(&stamp("b"), client().await, Duration::MAX, &workers(&[1], &[]));
-        generations.failed(&workers(&[1], &[]));
+        generations.failed(&stamp("a"), &workers(&[1], &[]));
         assert_eq!((generations.newest(), generations.digests()), (vec![1], vec![digest("a")]));
         generations.look(&workers(&[1], &[]));
         assert_eq!(generations.digests(), [digest("a")]);
@@ -195,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_former_agent_left_is_kept_under_every_name_it_may_have() {
         let mut generations = Generations::default();
-        generations.adopt(&digest("c"), &[digest("b"), digest("a")], &workers(&[5], &[1, 3]), Duration::MAX);
+        generations.adopt(&stamp("c"), &[digest("b"), digest("a")], &workers(&[5], &[1, 3]), Duration::MAX);
         assert_eq!((generations.newest(), generations.old()), (vec![5], 1));
         assert_eq!(generations.digests(), [digest("c"), digest("b"), digest("a")]);
     }

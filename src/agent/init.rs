@@ -164,6 +164,8 @@ impl Init {
             self.agent = None;
             if let WaitStatus::Exited(_, code) = status
                 && ON_PURPOSE.contains(&code)
+                // A proxy that serves is not ended because an agent cannot start beside it (a full disk, for example).
+                && (code == 0 || self.stopping || processes::children(getpid().as_raw()).is_empty())
             {
                 return u8::try_from(code).ok();
             }

@@ -4,7 +4,8 @@
 //! init         process 1: reaps, forwards signals, restarts ──► the agent proper, all the rest
 //! steering     the loop: what is wanted, what runs, what is due
 //!   starting     take over a running nginx, or start one
-//!   take_up      from one release to the next, or back
+//!   take_up      from one release to the next, or back      room     whether there is any for it
+//!   telling      what is said of it all                     ending   how it ends
 //! nginx        the proxy as a process: test, start, signal, observe, its error log
 //! generations  which workers live, and what they serve
 //! wishes       what the controller wants        reports, readiness   what it and the kubelet are told
@@ -19,16 +20,20 @@ pub mod endpoints;
 pub mod init;
 
 mod backoff;
+mod ending;
 mod generations;
 mod lock;
+mod memory;
 pub(crate) mod nginx;
 mod processes;
 mod readiness;
 mod reports;
+mod room;
 mod starting;
 mod steering;
 mod stops;
 mod take_up;
+mod telling;
 mod wishes;
 
 use std::ffi::OsString;
@@ -68,6 +73,8 @@ pub struct Settings {
     pub shutdown_grace_period: Duration,
     /// How long requests may then take to finish.
     pub drain_timeout: Duration,
+    /// How long nginx may take to take up a release, besides three times the longest so far.
+    pub reload_timeout: Duration,
     /// A vulnerable version that may be used all the same.
     pub accept_proxy_version: Option<String>,
     /// The proxy and its arguments.
@@ -88,6 +95,8 @@ pub fn run(settings: Settings) -> ExitCode {
 }
 
 fn try_to_run(settings: Settings) -> anyhow::Result<()> {
+    // `/proc/self/exe`, by which we were started, is no name for a process.
+    nix::sys::prctl::set_name(c"coxswain").context("naming this process")?;
     // Before there is any other thread, or process of ours: they inherit it.
     init::unblock_signals().context("listening for signals")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -117,11 +126,15 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let log = Log::listen(Path::new("."), user.as_ref())?;
     let (tell, readiness) = watch::channel(Readiness::Waiting("starting".to_owned()));
     readiness::serve(settings.ready_port, readiness);
+    let access_log = std::fs::File::options().append(true).open("/dev/stdout");
+    if let Err(err) = &access_log {
+        tracing::warn!(%err, "standard output has no name that nginx could open: there is no access log, unless the ConfigMap says where (access-log-path)");
+    }
     let surroundings = Surroundings {
         user,
         workers: std::thread::available_parallelism().map_or(1, usize::from),
         responders,
-        access_log: std::fs::File::options().append(true).open("/dev/stdout").is_ok(),
+        access_log: access_log.is_ok(),
     };
     tracing::info!(%version, proxy_dir = %volume.root().display(), "the agent is here");
     let wishes = Wishes::new(&volume)?;

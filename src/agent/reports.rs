@@ -147,7 +147,7 @@ mod tests {
         reports.report(report("d", Outcome::Accepted));
 
         reports.prune(&c.digest);
-        assert_eq!(reports.accepted(), [c.digest.clone()]);
+        assert_eq!(reports.accepted(), std::slice::from_ref(&c.digest));
         assert_eq!(reports.of(&a.digest), None);
         assert_eq!(reports.of(&b.digest), Some(b));
         assert_eq!(fs::read_dir(volume.reports()).unwrap().count(), 2);

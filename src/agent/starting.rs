@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::memory;
 use super::nginx::includes::{Includes, Stamp};
 use super::nginx::observe::{Awaited, Failed, observe};
 use super::nginx::rejection::Rejection;
@@ -25,7 +26,7 @@ impl Steering {
                 tracing::info!(pid, release = in_force.stamp.digest.short(), "going on with the nginx that runs");
                 let former = self.reports.former_info().map(|info| info.generations).unwrap_or_default();
                 let patience = Duration::from_secs(in_force.manifest.worker_shutdown_timeout);
-                self.generations.adopt(&in_force.stamp.digest, &former, &master.workers(), patience);
+                self.generations.adopt(&in_force.stamp, &former, &master.workers(), patience);
                 self.serial = in_force.stamp.serial;
                 self.log.set_level(in_force.manifest.error_log_level);
                 self.master = Some(master);
@@ -118,6 +119,7 @@ impl Steering {
         let includes = Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
         self.log.set_level(manifest.error_log_level);
         self.put_in_place(digest, &includes).map_err(take_up::of_ours)?;
+        let free = memory::free();
         let since = self.log.now();
         let master = self.nginx.start().map_err(take_up::of_ours)?;
         crate::fault::point("after-start");
@@ -126,11 +128,11 @@ impl Steering {
         let master = self.master.insert(master);
         let folders = [self.volume.release(digest), self.volume.current()];
         let folders = [folders[0].as_path(), folders[1].as_path()];
-        let bound = take_up::PATIENCE + 3 * self.longest;
+        let bound = self.settings.reload_timeout + 3 * self.longest;
         let awaited = Awaited { stamp: &stamp, former: &[], since, bound, folders: &folders };
         let observed =
             observe(here(), master, &self.log, awaited).await.map_err(|Failed { rejection, .. }| rejection)?;
-        self.longest = self.longest.max(observed.reload);
+        self.learn(observed, free);
         self.in_force = Some(InForce { stamp, manifest });
         self.look_at_workers();
         self.settle().await;

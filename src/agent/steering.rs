@@ -3,39 +3,33 @@
 //! Everything is decided anew in each round from the volume and from `/proc`, so that a round may fail, or the agent
 //! die in the middle of it, and the next one goes on from there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Settings;
 use super::backoff::Backoff;
 use super::dns;
-use super::generations::{BOUND, Generations};
+use super::generations::Generations;
 use super::nginx::includes::{Stamp, Surroundings};
 use super::nginx::log::Log;
-use super::nginx::rejection::Rejection;
 use super::nginx::version::Version;
 use super::nginx::{Master, Nginx};
 use super::readiness::Readiness;
 use super::reports::Reports;
-use super::stops::{Stop, Stops};
+use super::stops::Stops;
 use super::wishes::{self, Wishes};
-use crate::volume::{Digest, FaultClass, Manifest, Outcome, ProxyInfo, ProxyKind, Report, Timings, Volume};
+use crate::volume::{Digest, FaultClass, Manifest, Outcome, Timings, Volume};
 
 /// Where nginx and the agent run: in `out/`.
 pub const HERE: &str = ".";
 
 /// Who served for this long and then died is started again at once.
 const HEALTHY: Duration = Duration::from_secs(10);
-
-/// How long nginx may take to end when it is no longer asked but told.
-const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The agent proper.
 pub struct Steering {
@@ -47,7 +41,7 @@ pub struct Steering {
     pub(super) dns: dns::Server,
     pub(super) log: Log,
     pub(super) reports: Reports,
-    readiness: watch::Sender<Readiness>,
+    pub(super) readiness: watch::Sender<Readiness>,
 
     pub(super) master: Option<Master>,
     pub(super) in_force: Option<InForce>,
@@ -61,15 +55,19 @@ pub struct Steering {
     /// Releases that are not tried again, because of what they say.
     pub(super) rejected: BTreeSet<Digest>,
     /// The release that is tried again, and when.
-    retry: Option<(Digest, Backoff)>,
+    pub(super) retry: Option<(Digest, Backoff)>,
+    /// Trials that are tried again, and when.
+    trials: BTreeMap<Digest, Backoff>,
     /// When nginx may be started again.
     pub(super) restart: Backoff,
     /// Why nginx does not run.
     pub(super) trouble: Option<String>,
     /// The longest a start or reload took, for the next one's bound.
     pub(super) longest: Duration,
+    /// How much memory the last start or reload took, in bytes.
+    pub(super) footprint: u64,
     /// It was said that there are too many old workers.
-    crowded: bool,
+    pub(super) crowded: bool,
 }
 
 /// The release that the workers serve.
@@ -112,9 +110,11 @@ impl Steering {
             settled: false,
             rejected: BTreeSet::new(),
             retry: None,
+            trials: BTreeMap::new(),
             restart: Backoff::new(Duration::from_millis(250), Duration::from_secs(15)),
             trouble: None,
             longest: Duration::ZERO,
+            footprint: 0,
             crowded: false,
         }
     }
@@ -192,7 +192,7 @@ impl Steering {
         let new = desired.filter(|desired| *desired != in_force && !self.rejected.contains(desired));
         let Some(target) = new.or_else(|| self.is_stale().then_some(in_force.clone())) else {
             self.retry = None;
-            return;
+            return self.repair_current();
         };
         match &self.retry {
             Some((digest, backoff)) if *digest == target && !backoff.is_due() => return,
@@ -203,6 +203,9 @@ impl Steering {
             return;
         }
         let attempt = self.attempt(&target);
+        if let Err(rejection) = self.is_there_memory() {
+            return self.refused(&target, attempt, &rejection);
+        }
         match self.take_up(&target, attempt).await {
             Ok(timings) => self.accepted(&target, attempt, timings),
             Err(mut rejection) => {
@@ -221,22 +224,14 @@ impl Steering {
         self.stale || deaf
     }
 
-    /// Whether one generation more may live. If not, and the oldest has had its time, that one is ended.
-    fn is_there_room(&mut self) -> bool {
-        self.look_at_workers();
-        if self.generations.old() < BOUND {
-            self.crowded = false;
-            return true;
+    /// A failed attempt could not even put the link back, and nobody wants that release any more.
+    fn repair_current(&mut self) {
+        let Some(in_force) = self.in_force.clone() else { return };
+        if wishes::current(&self.volume).as_ref() != Some(&in_force.stamp.digest)
+            && let Err(err) = self.restore_former(&in_force)
+        {
+            tracing::warn!("{err:#}");
         }
-        if !self.crowded {
-            self.crowded = true;
-            tracing::warn!("{BOUND} generations of old workers are alive: the next reload waits for one of them");
-        }
-        for pid in self.generations.overdue().into_iter().flatten() {
-            tracing::warn!(pid, "ending a worker that has had its time (worker-shutdown-timeout)");
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
-        false
     }
 
     pub(super) fn look_at_workers(&mut self) {
@@ -247,9 +242,11 @@ impl Steering {
 
     /// Tests what is only to be tested and has not been yet.
     async fn test_trials(&mut self) {
-        for trial in wishes::trials(&self.volume) {
+        let trials = wishes::trials(&self.volume);
+        self.trials.retain(|trial, _| trials.contains(trial));
+        for trial in trials {
             let known = self.reports.of(&trial);
-            let waits = matches!(&self.retry, Some((digest, backoff)) if *digest == trial && !backoff.is_due());
+            let waits = self.trials.get(&trial).is_some_and(|backoff| !backoff.is_due());
             if known.is_some_and(|report| report.outcome != Outcome::Retrying) || waits {
                 continue;
             }
@@ -259,7 +256,10 @@ impl Steering {
                     let timings = Timings { validate: millis(took), ..Timings::default() };
                     self.report(&trial, attempt, Ok(timings));
                 }
-                Err(rejection) => self.report(&trial, attempt, Err(&rejection)),
+                Err(rejection) => {
+                    self.trials.entry(trial.clone()).or_insert_with(backoff).failed();
+                    self.report(&trial, attempt, Err(&rejection));
+                }
             }
             // What is wanted may have changed meanwhile, and goes first.
             if wishes::desired(&self.volume).is_some_and(|desired| self.is_new(&desired)) {
@@ -273,154 +273,15 @@ impl Steering {
         in_force != Some(desired) && !self.rejected.contains(desired)
     }
 
-    /// How often this release or trial will have been tried.
-    pub(super) fn attempt(&self, digest: &Digest) -> u64 {
-        self.reports.of(digest).map_or(1, |report| report.attempt.saturating_add(1))
-    }
-
-    /// A release has come into force.
-    pub(super) fn accepted(&mut self, digest: &Digest, attempt: u64, timings: Timings) {
-        tracing::info!(release = digest.short(), attempt, ?timings, "accepted");
-        self.retry = None;
-        self.trouble = None;
-        self.rejected.retain(|rejected| self.volume.release(rejected).is_dir());
-        self.reports.prune(digest);
-        self.report(digest, attempt, Ok(timings));
-    }
-
-    /// A release has not come into force.
-    pub(super) fn refused(&mut self, digest: &Digest, attempt: u64, rejection: &Rejection) {
-        match rejection.class {
-            FaultClass::Content => {
-                tracing::error!(release = digest.short(), attempt, "rejected: {rejection}");
-                self.rejected.insert(digest.clone());
-                self.retry = None;
-            }
-            FaultClass::Environment => {
-                let mut backoff = match self.retry.take() {
-                    Some((of, backoff)) if of == *digest => backoff,
-                    _ => Backoff::new(Duration::from_secs(1), Duration::from_secs(15)),
-                };
-                let pause = backoff.failed();
-                tracing::error!(release = digest.short(), attempt, ?pause, "not taken up, trying again: {rejection}");
-                self.retry = Some((digest.clone(), backoff));
-            }
-        }
-        self.report(digest, attempt, Err(rejection));
-    }
-
-    fn report(&mut self, digest: &Digest, attempt: u64, result: Result<Timings, &Rejection>) {
-        let (outcome, class) = match result {
-            Ok(_) => (Outcome::Accepted, None),
-            Err(rejection) => match rejection.class {
-                FaultClass::Content => (Outcome::Rejected, Some(FaultClass::Content)),
-                FaultClass::Environment => (Outcome::Retrying, Some(FaultClass::Environment)),
-            },
-        };
-        let rejection = result.err();
-        self.reports.report(Report {
-            digest: digest.clone(),
-            attempt,
-            outcome,
-            class,
-            file: rejection.and_then(|rejection| rejection.file.clone()),
-            line: rejection.and_then(|rejection| rejection.line),
-            message: rejection.map_or_else(|| self.unanswered(), |rejection| rejection.message.clone()),
-            timings: result.unwrap_or_default(),
-        });
-        crate::fault::point("after-report");
-    }
-
-    /// What is still to be said of an accepted release.
-    fn unanswered(&self) -> String {
-        match self.answered() {
-            (answered, all) if answered < all => {
-                format!("{} of {all} upstreams have not asked for their endpoints yet", all - answered)
-            }
-            _ => String::new(),
-        }
-    }
-
-    /// How many upstreams of the release in force have been answered, of how many.
-    pub(super) fn answered(&self) -> (usize, usize) {
-        let Some(in_force) = &self.in_force else { return (0, 0) };
-        let upstreams = &in_force.manifest.upstreams;
-        let answered = self.generations.client().map_or(0, |client| client.answered(upstreams));
-        (answered, upstreams.len())
-    }
-
-    /// Says how it stands.
-    pub(super) fn tell(&mut self) {
-        self.reports.flush();
-        self.reports.tell(ProxyInfo {
-            kind: ProxyKind::Nginx,
-            version: self.version.to_string(),
-            pid: self.master.as_ref().map(|master| master.pid().cast_unsigned()),
-            generations: self.generations.digests(),
-            answered: self.answered(),
-        });
-        let readiness = match (&self.in_force, &self.trouble) {
-            (Some(_), _) if self.settled => Readiness::Ready,
-            (Some(_), _) => {
-                let (answered, all) = self.answered();
-                Readiness::Waiting(format!("{answered} of {all} upstreams have their endpoints"))
-            }
-            (None, Some(trouble)) => Readiness::Waiting(trouble.clone()),
-            (None, None) => Readiness::Waiting("waiting for the first release".to_owned()),
-        };
-        self.readiness.send_if_modified(|told| std::mem::replace(told, readiness.clone()) != readiness);
-    }
-
-    /// Ends nginx: gently, for as long as the flags allow, or at once.
-    async fn end(mut self, stop: Stop, stops: &mut Stops) {
-        self.readiness.send_replace(Readiness::Draining);
-        if stop == Stop::Drain {
-            tracing::info!(
-                grace = ?self.settings.shutdown_grace_period,
-                drain = ?self.settings.drain_timeout,
-                "told to stop: no longer ready"
-            );
-            tokio::select! {
-                () = self.drain() => {}
-                () = stops.at_once() => {}
-            }
-        }
-        if let Some(master) = &mut self.master {
-            let _ = master.signal(Signal::SIGTERM);
-            master.ended_within(LAST_PATIENCE).await;
-        }
-        self.nginx.end_all().await;
-        self.master = None;
-        self.generations.clear();
-        self.in_force = None;
-        self.reports.tell(ProxyInfo {
-            kind: ProxyKind::Nginx,
-            version: self.version.to_string(),
-            pid: None,
-            generations: vec![],
-            answered: (0, 0),
-        });
-        tracing::info!("nginx has ended");
-    }
-
-    /// Keeps accepting for a while, for those who have not heard yet, and then lets requests finish.
-    async fn drain(&mut self) {
-        let Some(master) = &mut self.master else { return };
-        if master.ended_within(self.settings.shutdown_grace_period).await {
-            return;
-        }
-        if let Err(err) = master.signal(Signal::SIGQUIT) {
-            tracing::warn!("{err:#}");
-        }
-        if !master.ended_within(self.settings.drain_timeout).await {
-            tracing::warn!("requests have not finished in time and are cut (--drain-timeout)");
-        }
-    }
-
     /// The release that a link of ours points to now, by whatever names nginx may call it.
     pub(super) fn folders(&self, digest: &Digest) -> [std::path::PathBuf; 2] {
         [self.volume.release(digest), self.volume.current()]
     }
+}
+
+/// The pauses between attempts at something that the environment does not let happen.
+pub fn backoff() -> Backoff {
+    Backoff::new(Duration::from_secs(1), Duration::from_secs(15))
 }
 
 /// Resolves when the master has ended; never if there is none.

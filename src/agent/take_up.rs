@@ -10,6 +10,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
+use super::memory;
 use super::nginx::includes::Includes;
 use super::nginx::observe::{Awaited, Failed, Observed, observe};
 use super::nginx::rejection::Rejection;
@@ -18,12 +19,11 @@ use super::steering::{InForce, Steering, here, millis};
 use super::wishes;
 use crate::volume::{Digest, Manifest, Timings, Volume};
 
-/// How long a start or reload may take, besides three times the longest so far: what goes wrong is said in the log
-/// long before.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
 /// How long the upstreams may take to be answered before the release counts as live without them.
 const ANSWERS: Duration = Duration::from_secs(30);
+
+/// The same at a reload, which already serves everything that it served before.
+const ANSWERS_OF_A_RELOAD: Duration = Duration::from_secs(5);
 
 /// The largest `release.json` that is read, in bytes: twenty thousand hosts have a few.
 const LARGEST_MANIFEST: u64 = 64 * 1024 * 1024;
@@ -39,7 +39,6 @@ impl Steering {
         crate::fault::point("after-test");
         match self.reload(digest, attempt, manifest).await {
             Ok(observed) => {
-                self.longest = self.longest.max(observed.reload);
                 self.stale = false;
                 self.settle().await;
                 Ok(Timings { validate, reload: millis(observed.reload), observe: millis(observed.observe) })
@@ -68,6 +67,7 @@ impl Steering {
         let stamp = self.next_stamp(digest, attempt);
         let includes = Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
         self.put_in_place(digest, &includes).map_err(ours)?;
+        let free = memory::free();
         let since = self.log.now();
         self.look_at_workers();
         let former = self.generations.newest();
@@ -84,10 +84,11 @@ impl Steering {
         crate::fault::point("after-signal");
         let folders = self.folders(digest);
         let folders = [folders[0].as_path(), folders[1].as_path()];
-        let bound = PATIENCE + 3 * self.longest;
+        let bound = self.settings.reload_timeout + 3 * self.longest;
         let awaited = Awaited { stamp: &stamp, former: &former, since, bound, folders: &folders };
         let observed = observe(here(), master, &self.log, awaited).await?;
         crate::fault::point("after-observe");
+        self.learn(observed, free);
         self.log.set_level(manifest.error_log_level);
         self.in_force = Some(InForce { stamp, manifest });
         self.look_at_workers();
@@ -108,7 +109,7 @@ impl Steering {
     async fn roll_back(&mut self, refused: bool) {
         let Some(former) = self.in_force.clone() else { return };
         if let Some(master) = &self.master {
-            self.generations.failed(&master.workers());
+            self.generations.failed(&former.stamp, &master.workers());
         }
         let digest = former.stamp.digest.clone();
         if refused {
@@ -135,11 +136,19 @@ impl Steering {
         }
     }
 
-    fn restore_former(&self, former: &InForce) -> anyhow::Result<()> {
+    pub(super) fn restore_former(&self, former: &InForce) -> anyhow::Result<()> {
         let client = self.generations.client();
         let resolver = client.map(super::dns::Client::resolver).context("the workers' resolver has gone")?;
         let includes = Includes { stamp: former.stamp.clone(), resolver, level: former.manifest.error_log_level };
         self.put_in_place(&former.stamp.digest, &includes)
+    }
+
+    /// Takes note of what a start or reload has cost, for the next one.
+    pub(super) fn learn(&mut self, observed: Observed, free_before: Option<u64>) {
+        self.longest = self.longest.max(observed.reload);
+        if let (Some(before), Some(after)) = (free_before, memory::free()) {
+            self.footprint = before.saturating_sub(after);
+        }
     }
 
     /// Whether the workers still answer with the stamp they had.
@@ -163,7 +172,7 @@ impl Steering {
             if answered == all {
                 break;
             }
-            if begun.elapsed() > ANSWERS {
+            if begun.elapsed() > if self.settled { ANSWERS_OF_A_RELOAD } else { ANSWERS } {
                 tracing::warn!("{} of {all} upstreams have not asked for their endpoints", all - answered);
                 break;
             }

@@ -30,6 +30,11 @@ pub struct Agent {
     #[arg(long, env = "COXSWAIN_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 5)]
     drain_timeout: u64,
 
+    /// Seconds that nginx may take to take up a release, besides three times the longest so far. Then the former one is
+    /// put in force again.
+    #[arg(long, env = "COXSWAIN_RELOAD_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
+    reload_timeout: u64,
+
     /// A version of the proxy with known vulnerabilities that is used all the same (because the distribution has
     /// backported the fixes).
     #[arg(long, env = "COXSWAIN_ACCEPT_PROXY_VERSION", value_name = "VERSION")]
@@ -58,6 +63,7 @@ impl Agent {
             proxy_user: self.proxy_user,
             shutdown_grace_period: Duration::from_secs(self.shutdown_grace_period),
             drain_timeout: Duration::from_secs(self.drain_timeout),
+            reload_timeout: Duration::from_secs(self.reload_timeout),
             accept_proxy_version: self.accept_proxy_version,
             command: self.command,
             init,

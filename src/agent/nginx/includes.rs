@@ -126,7 +126,9 @@ impl Surroundings {
         write!(text, "server {{\n    listen {address}{ssl};\n    http2 on;\n    allow all;\n    access_log off;\n")?;
         if tls {
             let pair = format!("../../../out/{RESPONDER_PAIR}");
-            write!(text, "    ssl_certificate {pair};\n    ssl_certificate_key {pair};\n")?;
+            // Not what the ConfigMap allows clients: the other side is our own nginx.
+            let tls = "ssl_protocols TLSv1.2 TLSv1.3;\n    ssl_ciphers DEFAULT;";
+            write!(text, "    ssl_certificate {pair};\n    ssl_certificate_key {pair};\n    {tls}\n")?;
         }
         text.push_str("    return 503;\n}\n");
         Ok(())

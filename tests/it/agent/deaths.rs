@@ -1,11 +1,15 @@
 //! Whatever is killed, at whatever moment: what traffic it costs, and that what comes after works.
 
+use std::fs;
+use std::process::Command;
+
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::fixture::{Release, Sidecar};
-use crate::support::eventually;
 use crate::support::run::processes_of;
 use crate::support::wait::check;
+use crate::support::{Pod, eventually, net};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_death_of_the_agent_proper_costs_no_request_and_the_next_one_goes_on() {
@@ -192,11 +196,110 @@ async fn everything_may_die_between_the_flip_and_the_signal_and_the_accepted_rel
     assert_eq!(told, 2, "{}", sidecar.said());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_change_while_no_agent_lives_are_used_by_the_next_one() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    let (old, new) = (net::address(), net::address());
+    let backends =
+        [Pod::start_at("old", (old, 8080).into(), None).await, Pod::start_at("new", (new, 8080).into(), None).await];
+    let mut release = Release::server("location / { proxy_pass http://web-default-web-80; }");
+    release
+        .http
+        .push_str("upstream web-default-web-80 { zone u0 1m; server web.coxswain.internal service=ep resolve; }");
+    release.manifest.upstreams.push("web-default-web-80".to_owned());
+    sidecar.endpoints("web-default-web-80", &[backends[0].address]);
+    let first = sidecar.publish(&release);
+    sidecar.start();
+    sidecar.accepts(&first).await;
+    let served_by = async |name: &str| {
+        eventually(name, async || {
+            let echo = sidecar.get().await?;
+            check(echo.contains(name), || echo)
+        })
+        .await;
+    };
+    served_by("old").await;
+
+    let proper = sidecar.proper().await;
+    kill(proper, Signal::SIGSTOP).unwrap();
+    sidecar.endpoints("web-default-web-80", &[backends[1].address]);
+    kill(proper, Signal::SIGKILL).unwrap();
+    served_by("new").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_ipv6_endpoint_is_used_without_anybody_asking_for_a_reload() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    let backend = Pod::start_at("six", (std::net::Ipv6Addr::LOCALHOST, net::port()).into(), None).await;
+    let mut release = Release::server("location / { proxy_pass http://web-default-web-80; }");
+    release
+        .http
+        .push_str("upstream web-default-web-80 { zone u0 1m; server web.coxswain.internal service=ep resolve; }");
+    release.manifest.upstreams.push("web-default-web-80".to_owned());
+    sidecar.endpoints("web-default-web-80", &[]);
+    let first = sidecar.publish(&release);
+    sidecar.start();
+    sidecar.accepts(&first).await;
+    assert_eq!(sidecar.get().await.unwrap_err().split(' ').next(), Some("503"));
+    sidecar.endpoints("web-default-web-80", &[backend.address]);
+    eventually("six", async || {
+        let echo = sidecar.get().await?;
+        check(echo.contains("six"), || echo)
+    })
+    .await;
+    eventually("the report on that reload", async || {
+        let report = sidecar.accepts(&first).await;
+        check(report.attempt == 2, || format!("{report:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn process_1_of_a_container_is_all_that_it_needs_to_be() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    let mut container = Command::new("unshare");
+    container.args(["--pid", "--fork", "--mount-proc", "--kill-child", env!("CARGO_BIN_EXE_coxswain")]);
+    if !Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).status().is_ok_and(|s| s.success()) {
+        eprintln!("skipped: no namespace of processes can be made here");
+        return;
+    }
+    container.args(sidecar.arguments());
+    let first = sidecar.publish(&Release::saying("one"));
+    sidecar.start_as(container);
+    sidecar.accepts(&first).await;
+    let with_title = async |start: &str| {
+        eventually(start, async || {
+            let found = titled(&sidecar).into_iter().find(|(_, title)| title.contains(start));
+            found.map(|(pid, _)| pid).ok_or_else(|| format!("{:?}", titles(&sidecar)))
+        })
+        .await
+    };
+    // The agent dies, and so does the master: each is restarted, and nothing else is left.
+    kill(with_title("--proper=1").await, Signal::SIGKILL).unwrap();
+    sidecar.says("going on with the nginx that runs").await;
+    let next = sidecar.publish(&Release::saying("two"));
+    sidecar.accepts(&next).await;
+    kill(with_title("nginx: master").await, Signal::SIGKILL).unwrap();
+    sidecar.says("nginx has ended by itself").await;
+    sidecar.serves("two").await;
+
+    // From outside, process 1 gets the signals of its container's runtime.
+    let one = Pid::from_raw(
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", sidecar.init())).unwrap().trim().parse().unwrap(),
+    );
+    kill(one, Signal::SIGTERM).unwrap();
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+    sidecar.leaves_nothing().await;
+}
+
 fn titles(sidecar: &Sidecar) -> Vec<String> {
-    let pids = processes_of(sidecar.folder());
-    let title = |pid: nix::unistd::Pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    pids.into_iter()
-        .map(|pid| String::from_utf8_lossy(&title(pid)).replace('\0', " "))
-        .filter(|title| !title.is_empty())
-        .collect()
+    titled(sidecar).into_iter().map(|(_, title)| title).collect()
+}
+
+fn titled(sidecar: &Sidecar) -> Vec<(Pid, String)> {
+    let title = |pid: Pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        (pid, String::from_utf8_lossy(&line).replace('\0', " "))
+    };
+    processes_of(sidecar.folder()).into_iter().map(title).filter(|(_, title)| !title.is_empty()).collect()
 }

@@ -7,6 +7,9 @@ use std::process::Command;
 
 use coxswain::volume::{Digest, FaultClass, Outcome, Report};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::fixture::{Release, Sidecar};
 use crate::support::wait::check;
 use crate::support::{eventually, net};
@@ -146,10 +149,151 @@ async fn a_full_volume_is_told_and_survived() {
     sidecar.says("No space left on device").await;
     assert_eq!(sidecar.current(), Some(first));
 
+    // An agent that cannot even start leaves a serving proxy alone.
+    let proper = sidecar.proper().await;
+    kill(proper, Signal::SIGKILL).unwrap();
+    sidecar.says("starting another agent").await;
+    traffic.goes_on(100).await;
+
     fs::remove_file(&filler).unwrap();
     sidecar.accepts(&next).await;
     assert_eq!(sidecar.get().await.as_deref(), Ok("two"));
     traffic.lost_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_does_not_come_to_an_end_is_taken_back() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    sidecar.flags.push("--reload-timeout=1".to_owned());
+    let first = sidecar.publish(&Release::saying("one"));
+    sidecar.start();
+    sidecar.accepts(&first).await;
+    let master = sidecar.master().await;
+    // A worker that does not hear that it should go.
+    let stuck = workers(master)[0];
+    kill(stuck, Signal::SIGSTOP).unwrap();
+    let next = sidecar.publish(&Release::saying("two"));
+    let report = tried(&sidecar, &next, 1).await;
+    assert!(report.message.ends_with("the former workers serve on"), "{report:?}");
+    eventually("the former release in force", async || {
+        check(sidecar.current() == Some(first.clone()), || format!("{:?}", sidecar.current()))
+    })
+    .await;
+
+    kill(stuck, Signal::SIGCONT).unwrap();
+    sidecar.accepts(&next).await;
+    assert_eq!(sidecar.get().await.as_deref(), Ok("two"));
+    assert_eq!(sidecar.master().await, master);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_nginx_that_answers_nothing_any_more_is_started_anew() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    sidecar.flags.push("--reload-timeout=1".to_owned());
+    let first = sidecar.publish(&Release::saying("one"));
+    sidecar.start();
+    sidecar.accepts(&first).await;
+    let master = sidecar.master().await;
+    kill(master, Signal::SIGSTOP).unwrap();
+    let next = sidecar.publish(&Release::saying("two"));
+    sidecar.accepts(&next).await;
+    assert_ne!(sidecar.master().await, master);
+    sidecar.serves("two").await;
+    sidecar.becomes_ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_waits_for_memory_that_would_not_be_there() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    let Some(group) = Cgroup::new("memory", &[("memory.limit_in_bytes", "268435456")]) else { return };
+    // Some 30 MB.
+    let entries: String = (0..100_000).map(|number| format!("/path/{number} {number};\n")).collect();
+    let large = format!("map_hash_max_size 262144;\nmap $uri $number {{ {entries} }}\n");
+    let first = sidecar.publish(&Release::saying("one").http(&large));
+    sidecar.start_as(group.command(&sidecar));
+    sidecar.accepts(&first).await;
+
+    // Almost all that is free is taken, by something that the kernel cannot drop.
+    let ballast = tempfile::tempdir_in("/dev/shm").unwrap();
+    let number = |name| fs::read_to_string(group.0.join(name)).unwrap().trim().parse::<u64>().unwrap();
+    let free = number("memory.limit_in_bytes") - number("memory.usage_in_bytes");
+    let count = (free / (1 << 20)).saturating_sub(16);
+    let fill = format!("dd if=/dev/zero of={}/ballast bs=1M count={count} status=none", ballast.path().display());
+    assert!(group.run(&fill).status().unwrap().success());
+    let next = sidecar.publish(&Release::saying("two").http(&large));
+    let report = tried(&sidecar, &next, 1).await;
+    assert!(report.message.starts_with("a reload takes about "), "{report:?}");
+    assert_eq!(sidecar.get().await.as_deref(), Ok("one"));
+
+    drop(ballast);
+    sidecar.accepts(&next).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_workers_run_as_the_container_may_use_processors() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("skipped: one worker is all that this machine has room for anyway");
+        return;
+    }
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    let quota = [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "100000")];
+    let Some(group) = Cgroup::new("cpu", &quota) else { return };
+    let first = sidecar.publish(&Release::saying("one"));
+    sidecar.start_as(group.command(&sidecar));
+    sidecar.accepts(&first).await;
+    assert_eq!(workers(sidecar.master().await).len(), 1);
+}
+
+fn workers(master: Pid) -> Vec<Pid> {
+    let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap();
+    children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
+}
+
+/// A cgroup of version 1, with limits.
+struct Cgroup(std::path::PathBuf);
+
+impl Cgroup {
+    /// `None`, and the reason printed, where none can be made.
+    fn new(controller: &str, limits: &[(&str, &str)]) -> Option<Self> {
+        let folder = std::path::Path::new("/sys/fs/cgroup").join(controller);
+        let name = format!("coxswain-test-{}-{}", std::process::id(), net::port());
+        let made = || {
+            fs::metadata(folder.join("cgroup.procs"))?;
+            fs::create_dir(folder.join(&name))?;
+            limits.iter().try_for_each(|(file, value)| fs::write(folder.join(&name).join(file), value))
+        };
+        match made() {
+            Ok(()) => Some(Self(folder.join(name))),
+            Err(err) => {
+                eprintln!("skipped: cannot make a cgroup ({controller}, version 1) here: {err}");
+                None
+            }
+        }
+    }
+
+    /// A command that runs in it.
+    fn run(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("echo $$ > {}/cgroup.procs && exec {line} \"$@\"", self.0.display())).arg("sh");
+        command
+    }
+
+    /// The agent, in it.
+    fn command(&self, sidecar: &Sidecar) -> Command {
+        let mut command = self.run(env!("CARGO_BIN_EXE_coxswain"));
+        command.args(sidecar.arguments());
+        command
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Whoever is in it ends with the sidecar, which is dropped later; an empty one costs nothing.
+        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().split_whitespace() {
+            let _ = fs::write(self.0.parent().expect("a controller").join("cgroup.procs"), pid);
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 /// A small file system of its own.

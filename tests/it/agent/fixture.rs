@@ -9,7 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use coxswain::volume::{Digest, LogLevel, Manifest, Outcome, ProxyInfo, ProxyKind, Report, Volume};
+use coxswain::volume::{
+    Digest, EndpointSet, Endpoints, LogLevel, Manifest, Outcome, Protocol, ProxyInfo, ProxyKind, Report, Volume,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sha2::{Digest as _, Sha256};
@@ -144,6 +146,14 @@ impl Sidecar {
         let digest = self.write(release);
         self.desire(&digest);
         digest
+    }
+
+    /// Says where the requests of an upstream go.
+    pub fn endpoints(&self, upstream: &str, to: &[SocketAddr]) {
+        let set = EndpointSet { protocol: Protocol::Http, endpoints: Endpoints::Addresses(to.to_vec()) };
+        let new = self.volume.input().join(".endpoints.new");
+        fs::write(&new, serde_json::to_vec(&set).unwrap()).unwrap();
+        fs::rename(new, self.volume.endpoint_set(upstream)).unwrap();
     }
 
     /// Flips `desired`.

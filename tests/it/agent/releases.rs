@@ -267,7 +267,7 @@ async fn a_generation_that_has_had_its_time_makes_room() {
         sidecar.accepts(&next).await;
         assert!(sidecar.proxy_info().unwrap().generations.len() <= 5);
     }
-    assert!(sidecar.said().contains("has had its time"), "{}", sidecar.said());
+    assert!(sidecar.said().contains("they have had their time"), "{}", sidecar.said());
 }
 
 /// A request that its backend has and does not answer.
