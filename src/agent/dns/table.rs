@@ -52,7 +52,8 @@ impl<R> Table<R> {
     /// answered (the answer was lost). All others are held; a repeat of a held one replaces it.
     pub(super) fn ask(&mut self, name: &str, id: u16, reply: R, version: Option<u64>, now: Instant) -> Option<R> {
         let entry = self.names.entry(name.to_owned()).or_insert(Name { answered: None, held: None });
-        if let Some(former) = entry.held.take() {
+        let former = entry.held.take();
+        if let Some(former) = &former {
             self.ends.remove(&(former.ends, name.to_owned()));
         }
         if let Some(version) = version
@@ -61,8 +62,12 @@ impl<R> Table<R> {
             entry.answered = Some(Answered { id, version });
             return Some(reply);
         }
-        // The id is random: it spreads well enough.
-        let ends = now + LONGEST_HOLD - SPREAD.mul_f64(f64::from(id) / f64::from(u16::MAX));
+        // nginx repeats a question every five seconds: a repeat that began a hold of its own would never end. The id is
+        // random: it spreads well enough.
+        let ends = former.filter(|former| former.id == id).map_or_else(
+            || now + LONGEST_HOLD - SPREAD.mul_f64(f64::from(id) / f64::from(u16::MAX)),
+            |former| former.ends,
+        );
         self.ends.insert((ends, name.to_owned()));
         entry.held = Some(Held { id, reply, ends });
         None
@@ -172,6 +177,18 @@ mod tests {
             assert_eq!(ended, [("ab".to_owned(), id)]);
             assert_eq!(table.ask("ab", id, "socket", Some(1), end), Some("socket"), "its answer was lost");
         }
+    }
+
+    #[test]
+    fn repeats_do_not_make_the_hold_longer() {
+        let mut table = answered();
+        let now = Instant::now();
+        table.ask("ab", 101, "socket", Some(1), now);
+        let end = table.next_end().unwrap();
+        table.ask("ab", 101, "other socket", Some(1), now + Duration::from_secs(5));
+        assert_eq!(table.next_end(), Some(end));
+        table.ask("ab", 102, "third socket", Some(1), now + Duration::from_secs(10));
+        assert!(table.next_end() > Some(end), "another question");
     }
 
     #[test]
