@@ -114,7 +114,7 @@ impl Server {
         let (answers, outgoing) = mpsc::unbounded_channel();
         let (questions, incoming) = mpsc::unbounded_channel();
         let (source, responders) = (self.source.clone(), self.responders);
-        let answering = Answering { source, responders, ipv6, table: Table::new(), answers };
+        let answering = Answering { source, responders, ipv6, table: Table::new(), cut: BTreeMap::new(), answers };
         // Changes count from before the first question.
         tasks.spawn(answering.run(incoming, self.source.changes()));
         tasks.spawn(send(outgoing, shared.clone()));
@@ -165,6 +165,8 @@ struct Answering {
     responders: Responders,
     ipv6: bool,
     table: Table<Waiting>,
+    /// The versions of which only a part could be told, by label: this is said once.
+    cut: BTreeMap<String, u64>,
     answers: mpsc::UnboundedSender<Outgoing>,
 }
 
@@ -251,19 +253,20 @@ impl Answering {
         }
     }
 
-    fn answer(&self, Waiting { question, reply }: Waiting, upstream: &Upstream) {
+    fn answer(&mut self, Waiting { question, reply }: Waiting, upstream: &Upstream) {
         let endpoints = self.endpoints(upstream);
         match question.endpoints(&endpoints, reply.transport()) {
             Ok(answer) => {
+                let label = label_of(&upstream.id).to_owned();
                 let told = answer.named.map(|named| {
-                    if named < endpoints.len() {
-                        let (of, upstream) = (endpoints.len(), &upstream.id);
+                    let (id, of, version) = (&upstream.id, endpoints.len(), upstream.version);
+                    if named < of && self.cut.insert(label.clone(), version) != Some(version) {
                         warn!(
-                            upstream,
-                            named, of, "it has more endpoints than nginx can be told; the first ones serve"
+                            upstream = id,
+                            named, of, "it has more endpoints than nginx can be told; the first serve"
                         );
                     }
-                    Told::Endpoints(label_of(&upstream.id).to_owned(), endpoints[..named].into())
+                    Told::Endpoints(label, endpoints[..named].into())
                 });
                 self.send(reply, Ok(answer.bytes), told);
             }
