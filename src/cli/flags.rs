@@ -251,6 +251,42 @@ pub struct Cluster {
     #[arg(action = ArgAction::Set)]
     pub disable_sync_events: bool,
 
+    /// How often the addresses of nodes are looked up.
+    #[arg(long, env = "COXSWAIN_STATUS_UPDATE_INTERVAL", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub status_update_interval: Duration,
+
+    /// Answer the API server's admission reviews on this address, for example :9443.
+    #[arg(long, env = "COXSWAIN_VALIDATING_WEBHOOK", value_name = "ADDRESS")]
+    pub validating_webhook: Option<String>,
+
+    /// The webhook's certificate (PEM); read again when it changes.
+    #[arg(
+        long,
+        env = "COXSWAIN_VALIDATING_WEBHOOK_CERTIFICATE",
+        value_name = "FILE",
+        requires = "validating_webhook_key"
+    )]
+    pub validating_webhook_certificate: Option<PathBuf>,
+
+    /// The webhook's key (PEM).
+    #[arg(
+        long,
+        env = "COXSWAIN_VALIDATING_WEBHOOK_KEY",
+        value_name = "FILE",
+        requires = "validating_webhook_certificate"
+    )]
+    pub validating_webhook_key: Option<PathBuf>,
+
+    /// Without files: the name of the webhook's Service, of its ValidatingWebhookConfiguration, and of the Secret in which
+    /// the leader keeps the certificate that it makes.
+    #[arg(long, env = "COXSWAIN_VALIDATING_WEBHOOK_NAME", value_name = "NAME", default_value = "coxswain-admission")]
+    pub validating_webhook_name: String,
+
+    /// Answer questions of an operator (snapshot, configuration, problems) on this unix socket: curl --unix-socket
+    /// SOCKET http://localhost/debug
+    #[arg(long, env = "COXSWAIN_DEBUG_SOCKET", value_name = "SOCKET")]
+    pub debug_socket: Option<PathBuf>,
+
     /// Port for health and metrics.
     #[arg(long, env = "COXSWAIN_HEALTHZ_PORT", value_name = "PORT", default_value_t = 10254)]
     pub healthz_port: u16,

@@ -1,11 +1,15 @@
 //! `coxswain run`: the controller, with the proxy's side as its child where objects come from files.
 
+mod cluster;
+mod debug;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use clap::builder::ArgAction;
 use nix::sys::signal::{Signal, kill};
@@ -14,15 +18,18 @@ use nix::unistd::Pid;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Stop, SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
+use self::cluster::Teller;
+use self::debug::Answers;
 use super::flags::{Common, Proxy, boolean};
 use super::render::Render;
 use super::{summary, told};
 use crate::hint::Hint;
-use crate::metrics::{Identity, Metrics};
+use crate::metrics::Metrics;
 use crate::publish::{Owner, Publisher};
-use crate::reconcile::{Reconciler, Setup};
+use crate::reconcile::{Reconciler, Setup, View};
 use crate::server::{self, Health};
 use crate::telemetry::Log;
 use crate::volume::Volume;
@@ -58,12 +65,8 @@ impl Run {
         // Workers run as somebody else and must be able to read what is not secret.
         umask(Mode::S_IWGRP | Mode::S_IWOTH);
         let common = self.common;
-        ensure!(
-            !common.files.is_empty(),
-            "a cluster cannot be watched yet; name files or folders with objects: coxswain run -f PATH"
-        );
         common.check_paths()?;
-        let folder = Folder::of(&common.proxy)?;
+        let folder = Folder::of(&common)?;
         let publisher = Publisher::open(Volume::new(&folder.path), Owner::of_workers(&common.proxy.proxy_user)?)?;
         // The first thread starts the agent and lives as long as the process: the agent is told of its end.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -72,17 +75,9 @@ impl Run {
 }
 
 async fn serve(common: Common, log: &Log, publisher: Publisher, folder: &Path) -> anyhow::Result<()> {
-    let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::new(&Identity::default())));
-    let port = common.cluster.healthz_port;
-    let listener = TcpListener::bind(("::", port)).await;
-    let listener = match listener {
-        Ok(listener) => listener,
-        // No IPv6 on this machine, or the port is taken, which the second attempt tells.
-        Err(_) => {
-            TcpListener::bind(("0.0.0.0", port)).await.with_context(|| format!("listening on --healthz-port {port}"))?
-        }
-    };
-    tokio::spawn(server::serve(listener, health.clone(), metrics.clone()));
+    let health = Arc::new(Health::default());
+    let metrics = Arc::new(Metrics::new(&cluster::identity(&common)));
+    tokio::spawn(server::serve(health_listener(common.cluster.healthz_port).await?, health.clone(), metrics.clone()));
     let volume = publisher.disk().volume().clone();
     let setup = Setup {
         flags: common.flags(),
@@ -91,40 +86,131 @@ async fn serve(common: Common, log: &Log, publisher: Publisher, folder: &Path) -
         publisher,
     };
     let mut reconciler = Reconciler::new(setup);
-    let source = Source::files(Files::new(common.files.clone()));
-    let mut agent = Agent::start(&common.proxy, log, folder)?;
+    // From files, all of it runs here; in a cluster the proxy's side is another container, and others are told.
+    let (source, mut agent, mut teller) = if common.files.is_empty() {
+        let teller = Teller::start(&common, &metrics).await?;
+        (Source::Cluster(teller.cluster()), None, Some(teller))
+    } else {
+        let agent = Agent::start(&common.proxy, log, folder)?;
+        (Source::files(Files::new(common.files.clone())), Some(agent), None)
+    };
+    let views = watch::Sender::new(View::default());
+    if let Some(path) = common.cluster.debug_socket.clone() {
+        let answers = Arc::new(Answers(views.subscribe()));
+        tokio::spawn(async move {
+            if let Err(error) = server::serve_debug(&path, answers).await {
+                warn!("nobody can ask on --debug-socket: {error:#}");
+            }
+        });
+    }
     let mut stops = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit()].map(signal);
     let [Ok(interrupt), Ok(terminate), Ok(quit)] = &mut stops else { bail!("listening to signals") };
     let mut changes = source.changes();
     let mut trigger = Trigger::new(common.timing.quiet_time, common.timing.maximum_delay);
     let mut hint = Hint::new("reports of the proxy's side", vec![volume.output(), volume.reports()]);
+    let mut numbers = Numbers::new(metrics);
     let mut served = false;
     loop {
         tokio::select! {
             changed = changes.changed() => match changed {
-                Ok(()) => trigger.touch(),
-                Err(_) => bail!("nobody reads the files any more"),
+                Ok(()) => {
+                    numbers.arrived();
+                    trigger.touch();
+                }
+                Err(_) => bail!("nobody reads the objects any more"),
             },
             () = trigger.fire() => if let Some(snapshot) = source.snapshot() {
                 reconciler.take_up(snapshot);
             },
             () = hint.wait() => reconciler.look(),
-            status = agent.child.wait() => return agent.ended(status?),
+            status = ended(&mut agent) => {
+                let Some(agent) = &agent else { continue };
+                return agent.ended(status?);
+            }
             // Asked twice means at once: the agent ends with us, and the proxy with it.
-            _ = stopped(interrupt, terminate, quit) => if agent.stop().is_break() {
-                return Ok(());
+            () = stopped(interrupt, terminate, quit) => match &mut agent {
+                Some(agent) => if agent.stop().is_break() {
+                    return Ok(());
+                },
+                None => break,
             },
         }
         let view = reconciler.view();
         health.beat();
         health.say(view.faults.iter().cloned().chain(source.missing()).collect());
-        if let Some(config) = &view.config {
-            metrics.state(config, &view.problems, view.held.len());
+        numbers.count(&view, source.snapshot().is_some());
+        if let Some(teller) = &mut teller {
+            teller.tell(&view);
         }
         if let Some(config) = view.in_force.as_ref().filter(|_| !std::mem::replace(&mut served, true)) {
             health.latch();
-            print!("{}", summary::of(config, &common));
+            if agent.is_some() {
+                print!("{}", summary::of(config, &common));
+            }
         }
+        views.send_replace(view);
+    }
+    info!("stopping; the proxy serves on by itself");
+    if let Some(teller) = teller {
+        teller.stop().await;
+    }
+    Ok(())
+}
+
+async fn health_listener(port: u16) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind(("::", port)).await {
+        Ok(listener) => Ok(listener),
+        // No IPv6 on this machine, or the port is taken, which the second attempt tells.
+        Err(_) => {
+            TcpListener::bind(("0.0.0.0", port)).await.with_context(|| format!("listening on --healthz-port {port}"))
+        }
+    }
+}
+
+/// The end of the agent; where there is none, never.
+async fn ended(agent: &mut Option<Agent>) -> std::io::Result<ExitStatus> {
+    match agent {
+        Some(agent) => agent.child.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Puts into the metrics what changed since the last look.
+struct Numbers {
+    metrics: Arc<Metrics>,
+    arrived: Option<Instant>,
+    seen: View,
+}
+
+impl Numbers {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, arrived: None, seen: View::default() }
+    }
+
+    /// A change arrived.
+    fn arrived(&mut self) {
+        self.arrived.get_or_insert_with(Instant::now);
+    }
+
+    fn count(&mut self, view: &View, listed: bool) {
+        self.metrics.listed(listed);
+        if let Some(report) = view.report.as_ref().filter(|report| self.seen.report.as_ref() != Some(report)) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+            self.metrics.report(report, now);
+        }
+        if let Some(config) = &view.config {
+            let same = self.seen.config.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, config));
+            if !same || self.seen.problems != view.problems || self.seen.held != view.held {
+                self.metrics.state(config, &view.problems, view.held.len());
+            }
+        }
+        if view.config.is_some()
+            && view.config == view.in_force
+            && let Some(arrived) = self.arrived.take()
+        {
+            self.metrics.live(arrived.elapsed());
+        }
+        self.seen = view.clone();
     }
 }
 
@@ -191,8 +277,10 @@ struct Folder {
 }
 
 impl Folder {
-    fn of(proxy: &Proxy) -> anyhow::Result<Self> {
-        if let Some(path) = &proxy.proxy_dir {
+    fn of(common: &Common) -> anyhow::Result<Self> {
+        // In a Pod the volume is mounted at one place.
+        let mounted = common.files.is_empty().then(|| Path::new("/proxy"));
+        if let Some(path) = common.proxy.proxy_dir.as_deref().or(mounted) {
             let path = std::path::absolute(path).context("--proxy-dir")?;
             return Ok(Self { path, ours: false });
         }

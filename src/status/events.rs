@@ -31,17 +31,17 @@ const NOTE: usize = 1024;
 /// Writes Events while we lead.
 pub struct Writer {
     recorder: Recorder,
+    sync: bool,
 }
 
 impl Writer {
-    /// Events appear as coming from `coxswain`, instance `pod`.
-    pub fn new(client: Client, pod: &str) -> Self {
-        let reporter = Reporter { controller: "coxswain".to_owned(), instance: Some(pod.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter) }
+    /// Events appear as coming from `coxswain`, instance `pod`. Without `sync`, nothing is said of what went well.
+    pub fn new(client: Client, pod: &str, sync: bool) -> Self {
+        Self { recorder: recorder(client, pod), sync }
     }
 
     /// Runs for ever.
-    pub async fn run(self, mut outcomes: watch::Receiver<Arc<Outcome>>, mut leads: watch::Receiver<bool>) {
+    pub async fn run(self, mut outcomes: watch::Receiver<Option<Arc<Outcome>>>, mut leads: watch::Receiver<bool>) {
         let mut told = Told::default();
         let mut queue = Queue::default();
         let mut bucket = Bucket::full();
@@ -53,8 +53,9 @@ impl Writer {
                     if changed.is_err() {
                         return;
                     }
-                    let outcome = Arc::clone(&outcomes.borrow_and_update());
-                    told.compare(&outcome, &mut queue);
+                    if let Some(outcome) = outcomes.borrow_and_update().clone() {
+                        told.compare(&outcome, &mut queue);
+                    }
                 }
                 changed = leads.changed() => {
                     if changed.is_err() {
@@ -68,6 +69,9 @@ impl Writer {
                 // The leader tells; what it already told need not be told again by whoever comes next, except problems.
                 queue.normal.clear();
                 continue;
+            }
+            if !self.sync {
+                queue.normal.clear();
             }
             while let Some(note) = queue.next_if(|| bucket.take()) {
                 self.publish(&note).await;
@@ -88,6 +92,46 @@ impl Writer {
             tracing::warn!(subject = %note.subject, %error, "an Event could not be written");
         }
     }
+}
+
+/// Tells on a replica's own Pod what is wrong with that replica alone, whoever leads.
+pub struct PodVoice {
+    recorder: Recorder,
+    pod: ObjectReference,
+    said: Vec<String>,
+}
+
+impl PodVoice {
+    /// For the Pod of this name and namespace.
+    pub fn new(client: Client, pod: &ObjectName) -> Self {
+        let subject = Subject { kind: Kind::Pod, object: pod.clone(), uid: None };
+        Self { recorder: recorder(client, pod.name.as_str()), pod: reference(&subject), said: Vec::new() }
+    }
+
+    /// Says what is wrong, if that has changed; for a moment's silence in between nothing is said.
+    pub async fn say(&mut self, faults: &[String]) {
+        if faults == self.said {
+            return;
+        }
+        self.said = faults.to_vec();
+        if faults.is_empty() {
+            return;
+        }
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "ProxyNotCurrent".to_owned(),
+            note: Some(cut(faults)),
+            action: "Reload".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &self.pod).await {
+            tracing::warn!(%error, "an Event on our own Pod could not be written");
+        }
+    }
+}
+
+fn recorder(client: Client, pod: &str) -> Recorder {
+    Recorder::new(client, Reporter { controller: "coxswain".to_owned(), instance: Some(pod.to_owned()) })
 }
 
 /// One Event to be.
@@ -140,11 +184,9 @@ impl Told {
     }
 
     fn compare_live(&mut self, outcome: &Outcome, queue: &mut Queue) {
-        // What was there at the start has been told by whoever led before: a restart writes nothing.
-        let Some(before) = self.live.as_mut() else {
-            self.live = Some(outcome.ours.clone());
-            return;
-        };
+        // What was there at the start and has an address has been told by whoever led before: a restart writes nothing.
+        let at_start = || outcome.ours.iter().filter(|(name, _)| !outcome.unaddressed.contains(*name));
+        let before = self.live.get_or_insert_with(|| at_start().map(|(n, v)| (n.clone(), v.clone())).collect());
         let live = outcome.ours.iter().filter(|(name, _)| !outcome.pending.contains(*name));
         for (name, version) in live {
             if before.get(name) != Some(version) {
@@ -305,6 +347,15 @@ mod tests {
             drain(&mut queue),
             ["Ingress a/b Sync is live in the proxy", "Ingress a/d Sync is live in the proxy"]
         );
+    }
+
+    #[test]
+    fn what_came_while_nobody_led_is_told_at_the_start() {
+        let (mut told, mut queue) = (Told::default(), Queue::default());
+        let mut first = outcome(vec![], &[("a/b", 1), ("a/c", 1)]);
+        first.unaddressed.insert(ObjectName::parse("a/c").unwrap());
+        told.compare(&first, &mut queue);
+        assert_eq!(drain(&mut queue), ["Ingress a/c Sync is live in the proxy"]);
     }
 
     #[test]

@@ -39,16 +39,19 @@ pub struct Writer {
 
 impl Writer {
     /// Runs for ever: after every outcome, every foreign change of a status and every interval, writes what differs.
-    pub async fn run(self, mut outcomes: watch::Receiver<Arc<Outcome>>, mut leads: watch::Receiver<bool>) {
+    pub async fn run(self, mut outcomes: watch::Receiver<Option<Arc<Outcome>>>, mut leads: watch::Receiver<bool>) {
         let mut touched = self.cluster.touched();
         let mut fights = BTreeMap::new();
         let mut nodes = None;
         loop {
-            let outcome = Arc::clone(&outcomes.borrow_and_update());
+            let outcome = outcomes.borrow_and_update().clone();
             touched.mark_unchanged();
             let mut again = self.interval;
             if *leads.borrow_and_update() {
-                if let Some(wanted) = self.addresses(&mut nodes).await {
+                // Before the first outcome nobody knows whose an Ingress is.
+                if let Some(outcome) = outcome
+                    && let Some(wanted) = self.addresses(&mut nodes).await
+                {
                     let failed = self.write(&outcome, &wanted, &mut fights).await;
                     if failed {
                         again = again.min(Duration::from_secs(2));
@@ -207,7 +210,7 @@ fn current(ingress: &Ingress) -> Vec<k8s_openapi::api::networking::v1::IngressLo
 }
 
 /// Whether the status was written by us (of managedFields only this is kept on arrival).
-fn status_is_ours(ingress: &Ingress) -> bool {
+pub fn status_is_ours(ingress: &Ingress) -> bool {
     ingress.metadata.managed_fields.as_ref().is_some_and(|entries| !entries.is_empty())
 }
 

@@ -21,6 +21,8 @@ pub struct Outcome {
     pub ours: BTreeMap<ObjectName, Version>,
     /// Ingresses that are ours but not live as they are now (held back, or the release was not accepted).
     pub pending: BTreeSet<ObjectName>,
+    /// Ingresses that are ours and whose status was not written by us yet: nobody was told that they are live.
+    pub unaddressed: BTreeSet<ObjectName>,
     /// Every problem of every object.
     pub problems: Vec<Problem>,
 }

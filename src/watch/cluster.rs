@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,10 +20,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{Api, Resource};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Config, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -709,11 +711,17 @@ fn malformed(kind: Kind, name: &ObjectName, uid: Option<String>, error: &str) ->
     }
 }
 
-/// A client for the kubeconfig, or for the Pod's own account.
+/// How to reach the cluster: by this kubeconfig, else as kubectl would, else by the Pod's own account.
 ///
 /// # Errors
 /// Neither is there, or what is there cannot be used.
-pub async fn client() -> anyhow::Result<Client> {
-    let config = kube::Config::infer().await.context("looking for a cluster (a kubeconfig, or the Pod's account)")?;
-    Client::try_from(config).context("connecting to the API server")
+pub async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
+    let Some(path) = kubeconfig else {
+        return Config::infer()
+            .await
+            .context("looking for a cluster: there is neither a kubeconfig nor a Pod's account");
+    };
+    let read = Kubeconfig::read_from(path).with_context(|| format!("reading the kubeconfig {}", path.display()))?;
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+    config.with_context(|| format!("using the kubeconfig {}", path.display()))
 }

@@ -1,5 +1,6 @@
 //! Where objects come from, the same for whoever reconciles.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,7 +22,7 @@ pub enum Source {
     /// Files (`-f`).
     Files(watch::Receiver<Option<Snapshot>>, watch::Receiver<u64>),
     /// The API server.
-    Cluster(Box<Cluster>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Source {

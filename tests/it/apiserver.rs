@@ -2,6 +2,7 @@
 
 mod admission;
 mod leading;
+mod running;
 mod telling;
 mod watching;
 

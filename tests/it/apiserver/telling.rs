@@ -49,7 +49,7 @@ async fn addresses_stand_in_our_ingresses_only_and_are_taken_over_from_ingress_n
     let cluster = Arc::new(Cluster::start(&client, Options::default()));
     eventually("listed", async || cluster.snapshot().ok_or_else(|| cluster.missing().join("; "))).await;
     let addresses = ["192.0.2.1", "lb.example.com"].iter().filter_map(|text| Address::parse(text)).collect();
-    let (outcomes, seen) = watch::channel(Arc::new(ours(&["shop/mine"], 1)));
+    let (outcomes, seen) = watch::channel(Some(Arc::new(ours(&["shop/mine"], 1))));
     let (_leads, leads) = watch::channel(true);
     let writer = statuses::Writer {
         client: client.clone(),
@@ -69,7 +69,7 @@ async fn addresses_stand_in_our_ingresses_only_and_are_taken_over_from_ingress_n
     assert!(shown.contains("lb.example.com") && shown.contains("192.0.2.1"), "{shown}");
 
     // No longer ours: the address goes. Another owner's stays.
-    outcomes.send_replace(Arc::new(ours(&[], 1)));
+    outcomes.send_replace(Some(Arc::new(ours(&[], 1))));
     eventually("the address is removed", async || {
         let found = address(&server, "mine");
         if found == Value::Null { Ok(()) } else { Err(found.to_string()) }
@@ -90,7 +90,7 @@ async fn a_thousand_statuses_are_written_while_new_outcomes_are_taken() {
     eventually("listed", async || cluster.snapshot().ok_or_else(|| cluster.missing().join("; "))).await;
     let all: Vec<String> = names.iter().map(|name| format!("shop/{name}")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    let (_outcomes, seen) = watch::channel(Arc::new(ours(&all, 1)));
+    let (_outcomes, seen) = watch::channel(Some(Arc::new(ours(&all, 1))));
     let (_leads, leads) = watch::channel(true);
     let source = Source::Given(BTreeSet::from([Address::parse("192.0.2.1").expect("an address")]));
     let mut changes = cluster.changes();
@@ -126,16 +126,16 @@ async fn events_say_what_is_wrong_and_what_became_live() {
         message: message.to_owned(),
         effect: "using 60".to_owned(),
     };
-    let (outcomes, seen) = watch::channel(Arc::new(Outcome::default()));
+    let (outcomes, seen) = watch::channel(None);
     let (lead, leads) = watch::channel(false);
-    let task = tokio::spawn(events::Writer::new(server.client().await, "pod-1").run(seen, leads));
+    let task = tokio::spawn(events::Writer::new(server.client().await, "pod-1", true).run(seen, leads));
     let version = |content| Version { uid: subject.uid.clone(), content };
     let outcome = |content, problems| Outcome {
         ours: [(object("shop/web"), version(content))].into(),
         problems,
         ..Outcome::default()
     };
-    outcomes.send_replace(Arc::new(outcome(1, vec![problem("first is bad"), problem("second is bad")])));
+    outcomes.send_replace(Some(Arc::new(outcome(1, vec![problem("first is bad"), problem("second is bad")]))));
     // A follower tells nothing; the same problems are told when it leads.
     lead.send_replace(true);
     let described = async || server.kubectl(&["describe", "ingress", "web", "-n", "shop"]);
@@ -150,7 +150,7 @@ async fn events_say_what_is_wrong_and_what_became_live() {
     })
     .await;
     assert!(!described().await.contains("Sync"), "what was live at the start is not told again");
-    outcomes.send_replace(Arc::new(outcome(2, vec![])));
+    outcomes.send_replace(Some(Arc::new(outcome(2, vec![]))));
     eventually("the change is told", async || {
         let text = described().await;
         if text.contains("Normal") && text.contains("Sync") && text.contains("is live in the proxy") {
