@@ -21,8 +21,12 @@ struct Replica {
 
 impl Replica {
     fn start(server: &ApiServer, nginx: &PathBuf, pod: &str, flags: &[&str]) -> Self {
-        let mut replica =
-            Self { processes: Vec::new(), folder: tempfile::tempdir().expect("a folder"), http: net::port(), health: net::port() };
+        let mut replica = Self {
+            processes: Vec::new(),
+            folder: tempfile::tempdir().expect("a folder"),
+            http: net::port(),
+            health: net::port(),
+        };
         let kubeconfig = server.kubeconfig_of("own", "coxswain", replica.folder.path());
         let (https, ready) = (net::port(), net::port());
         let volume = replica.folder.path().join("proxy");
@@ -65,7 +69,9 @@ impl Replica {
     }
 
     fn logs(&self) -> String {
-        ["run.log", "agent.log"].map(|log| std::fs::read_to_string(self.folder.path().join(log)).unwrap_or_default()).join("\n--- agent\n")
+        ["run.log", "agent.log"]
+            .map(|log| std::fs::read_to_string(self.folder.path().join(log)).unwrap_or_default())
+            .join("\n--- agent\n")
     }
 
     fn end(&mut self, which: usize, signal: nix::sys::signal::Signal) {
@@ -104,7 +110,7 @@ fn cluster(server: &ApiServer, pod: &Pod) -> bool {
     assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
     server.apply(&(namespace("own") + &namespace("shop")));
     server.apply(&String::from_utf8_lossy(&rendered.stdout));
-    let address = pod.address();
+    let address = pod.address;
     server.apply(&format!(
         "---
 apiVersion: v1
@@ -144,11 +150,16 @@ async fn an_ingress_of_the_api_server_is_served_addressed_and_told_and_outlives_
     let shown = || server.kubectl(&["get", "ingress", "web", "-n", "shop", "-o", "wide"]);
     eventually("addressed", async || if shown().contains("192.0.2.1") { Ok(()) } else { Err(shown()) }).await;
     let described = || server.kubectl(&["describe", "ingress", "web", "-n", "shop"]);
-    eventually("told", async || if described().contains("is live in the proxy") { Ok(()) } else { Err(described()) }).await;
+    eventually("told", async || if described().contains("is live in the proxy") { Ok(()) } else { Err(described()) })
+        .await;
     let ready = first.health("/readyz").await.expect("an answer");
     assert_eq!(ready.status, 200, "{}", ready.text());
     let page = first.health("/metrics").await.expect("an answer").text();
-    for series in ["nginx_ingress_controller_config_last_reload_successful{", "coxswain_change_to_live_seconds_count ", "coxswain_listed 1"] {
+    for series in [
+        "nginx_ingress_controller_config_last_reload_successful{",
+        "coxswain_change_to_live_seconds_count ",
+        "coxswain_listed 1",
+    ] {
         assert!(page.contains(series), "{series} is not in\n{page}");
     }
     assert!(!first.logs().contains("forbidden"), "the chart's Roles are too narrow:\n{}", first.logs());

@@ -62,6 +62,21 @@ impl ApiServer {
         Client::try_from(config).expect("a client")
     }
 
+    /// A kubeconfig with the rights of a service account, in a folder of the caller's.
+    pub fn kubeconfig_of(&self, namespace: &str, account: &str, folder: &Path) -> PathBuf {
+        let token = self.kubectl(&["create", "token", account, "-n", namespace]);
+        let authority = self.folder.path().join("ca.crt");
+        let path = folder.join("kubeconfig");
+        let text = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": authority}}],
+            "users": [{"name": "test", "user": {"token": token.trim()}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        });
+        std::fs::write(&path, text.to_string()).expect("a kubeconfig");
+        path
+    }
+
     /// Applies manifests (YAML). Fails the test when that fails.
     #[track_caller]
     pub fn apply(&self, manifests: &str) {

@@ -4,7 +4,7 @@
 //! Each process takes a block of ports below the ephemeral range by keeping its first port bound; the number of the
 //! block is also the second byte of its loopback addresses.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Mutex;
 
 const FIRST: u16 = 20_000;
@@ -61,4 +61,12 @@ impl Taken {
             .find_map(|block| Some((block, TcpListener::bind((Ipv4Addr::LOCALHOST, FIRST + block * BLOCK)).ok()?)));
         self.blocks.push(free.expect("a free block of ports"));
     }
+}
+
+/// An address of this machine that is not loopback (nothing is sent to find it). The API server takes no others as
+/// endpoints.
+pub fn outside() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
