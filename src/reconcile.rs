@@ -432,3 +432,6 @@ fn forms(attempt: &Attempt, held: &HeldBack) -> BTreeMap<ObjectName, Arc<Ingress
     }
     forms
 }
+
+#[cfg(test)]
+mod tests;
