@@ -88,8 +88,7 @@ pub struct Settings {
     pub flags: Flags,
     /// What holds for the whole proxy.
     pub globals: Globals,
-    /// Exact and Prefix paths are plain text; regular expressions need ImplementationSpecific
-    /// (`strict-validate-path-type`).
+    /// Exact and Prefix paths that look like regular expressions are not served (`strict-validate-path-type`).
     pub strict_validate_path_type: bool,
     /// What holds for every route unless its Ingress, its class or its Service says otherwise.
     base: IngressPolicies,

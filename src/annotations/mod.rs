@@ -125,7 +125,7 @@ pub struct Globals {
 pub struct GlobalPolicies {
     /// What the proxy is told.
     pub globals: Globals,
-    /// Exact and Prefix paths are plain text; regular expressions need ImplementationSpecific.
+    /// Exact and Prefix paths that look like regular expressions are not served.
     pub strict_validate_path_type: bool,
 }
 

@@ -1,4 +1,5 @@
-//! `strict-validate-path-type`: what Exact and Prefix paths may hold. Translation asks for it; the proxy never does.
+//! `strict-validate-path-type`: what becomes of Exact and Prefix paths that look like regular expressions. Translation
+//! asks for it; the proxy never does.
 
 use super::spec::{Case, Key, Spec};
 use super::{GlobalPolicies, Reader};
@@ -8,8 +9,8 @@ static STRICT: Key = Key {
     name: "strict-validate-path-type",
     grammar: "`true` or `false`",
     default: "true",
-    doc: "Paths of the types Exact and Prefix hold letters, digits and `/._-` only; whatever else, as a regular \
-          expression, needs the type ImplementationSpecific.",
+    doc: "A path of the type Exact or Prefix that looks like a regular expression is not served: regular expressions need \
+          the type ImplementationSpecific. With `false` such a path is compared as plain text.",
     ..Key::GLOBAL
 };
 

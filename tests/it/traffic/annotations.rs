@@ -286,3 +286,114 @@ async fn load_is_spread_over_all_endpoints_in_either_way() {
     }
     run.says("sideways").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_send_every_request_where_they_say_before_anything_else() {
+    let there = "https://elsewhere.example.com/a?b=c";
+    let ingress = |name: &str| Ingress::new(name).host(&format!("{name}.test")).path("Prefix", "/", "web");
+    let Some((run, _pods)) = serve([
+        ingress("permanent").ours("permanent-redirect", there),
+        ingress("permanent-code").ours("permanent-redirect", there).ours("permanent-redirect-code", "308"),
+        ingress("temporal").ours("temporal-redirect", there).ours("permanent-redirect", "https://x.example.com"),
+        ingress("temporal-code").ours("temporal-redirect", there).ours("temporal-redirect-code", "307"),
+        ingress("forced").ours("permanent-redirect", there).ours("force-ssl-redirect", "true"),
+        ingress("closed").ours("permanent-redirect", there).ours("auth-url", "http://auth.example"),
+        ingress("outside").ours("permanent-redirect", there).ours("allowlist-source-range", "10.0.0.1"),
+        ingress("wrong-code").ours("permanent-redirect", there).ours("permanent-redirect-code", "200"),
+        ingress("wrong").ours("permanent-redirect", "https://x.example.com/$request_uri"),
+        // Beside a route that has to go to https first.
+        ingress("beside").ours("permanent-redirect", there),
+        Ingress::new("secure").ours("force-ssl-redirect", "true").host("beside.test").path("Prefix", "/s", "web"),
+    ])
+    .await
+    else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for (host, path, expected) in [
+        ("permanent.test", "/", format!("301 {there}")),
+        ("permanent.test", "/deep?er", format!("301 {there}")),
+        ("permanent-code.test", "/", format!("308 {there}")),
+        ("temporal.test", "/", format!("302 {there}")),
+        ("temporal-code.test", "/", format!("307 {there}")),
+        ("forced.test", "/", format!("301 {there}")),
+        ("closed.test", "/", "503 ".to_owned()),
+        ("outside.test", "/", format!("301 {there}")),
+        ("wrong-code.test", "/", format!("301 {there}")),
+        ("wrong.test", "/", "200 ".to_owned()),
+        ("beside.test", "/x", format!("301 {there}")),
+        ("beside.test", "/s/x", "308 https://beside.test".to_owned()),
+    ] {
+        let answer = run.http().get(host, path).await;
+        let location = answer.header("location").unwrap_or_default();
+        let got = format!("{} {location}", answer.status);
+        if got != expected && !(host == "beside.test" && got.starts_with(&expected)) {
+            wrong.push(format!("{host}{path}: {got} instead of {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for told in ["wrong-code", "$request_uri"] {
+        run.says(told).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn further_endpoints_are_tried_as_often_and_after_what_is_said() {
+    let Some(setup) = Run::setup() else { return };
+    let port = net::port();
+    let pods = [Pod::start("a", port).await, Pod::start("b", port).await, Pod::start("c", port).await];
+    let ingress = |name: &str| Ingress::new(name).host(&format!("{name}.test")).path("Prefix", "/", "web");
+    let manifest = service("web", &pods.each_ref())
+        + &ingress("usual").yaml()
+        + &ingress("busy").ours("proxy-next-upstream", "error timeout http_503").yaml()
+        + &ingress("twice").ours("proxy-next-upstream", "http_503").ours("proxy-next-upstream-tries", "2").yaml()
+        + &ingress("post").ours("proxy-next-upstream", "http_503 non_idempotent").yaml()
+        + &ingress("off").ours("proxy-next-upstream", "off").yaml();
+    let run = setup.file("a.yaml", &manifest).serve().await;
+    for (host, method, query, tried) in [
+        ("usual.test", "GET", "status=503", 1),
+        ("usual.test", "GET", "drop", 3),
+        ("busy.test", "GET", "status=503", 3),
+        ("busy.test", "GET", "status=500", 1),
+        ("busy.test", "POST", "status=503", 1),
+        ("twice.test", "GET", "status=503", 2),
+        ("post.test", "POST", "status=503", 3),
+        ("off.test", "GET", "drop", 1),
+    ] {
+        let asked = || pods.iter().map(Pod::answered).sum::<usize>();
+        let before = asked();
+        run.http().send(&Request::new(method, host, &format!("/?{query}"))).await;
+        assert_eq!(asked() - before, tried, "{method} {host} {query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_an_answer_must_fit_into_the_buffer_that_the_route_has() {
+    let ingress = |name: &str| Ingress::new(name).host(&format!("{name}.test")).path("Prefix", "/", "web");
+    let Some((run, _pods)) = serve([
+        ingress("usual"),
+        ingress("large").ours("proxy-buffer-size", "16k"),
+        ingress("buffered")
+            .ours("proxy-buffer-size", "16k")
+            .ours("proxy-buffering", "on")
+            .ours("proxy-buffers-number", "2")
+            .ours("proxy-busy-buffers-size", "16k")
+            .ours("proxy-max-temp-file-size", "0")
+            .ours("client-body-buffer-size", "1k")
+            .ours("proxy-request-buffering", "off"),
+        ingress("absurd").ours("proxy-buffer-size", "1g"),
+    ])
+    .await
+    else {
+        return;
+    };
+    let long = format!("/?location=/{}", "x".repeat(6000));
+    for (host, status) in [("usual.test", 502), ("large.test", 200), ("buffered.test", 200), ("absurd.test", 502)] {
+        assert_eq!(run.http().get(host, &long).await.status, status, "{host}");
+    }
+    let answer = run.http().get("buffered.test", "/?length=300000").await;
+    assert_eq!((answer.status, answer.body.len()), (200, 300_000));
+    let upload = Request::new("POST", "buffered.test", "/").body(vec![b'x'; 100_000]);
+    assert_eq!(run.http().send(&upload).await.echo().unwrap().body, 100_000);
+    run.says("proxy-buffer-size").await;
+}
