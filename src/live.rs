@@ -203,3 +203,149 @@ fn remove_others(folder: &Path, suffix: &str, kept: &BTreeSet<String>) -> anyhow
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::annotations::load_balance::LoadBalance;
+    use crate::model::{Listeners, PortId};
+    use crate::publish::Publisher;
+    use crate::value::Value as _;
+    use crate::value::reference::ObjectName;
+    use crate::volume::{Endpoints, LogLevel, Protocol, ProxyKind, Volume};
+
+    struct Bench {
+        _folder: tempfile::TempDir,
+        volume: Volume,
+        live: Live,
+        _publisher: Publisher,
+    }
+
+    fn bench() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Volume::new(folder.path());
+        let publisher = Publisher::open(volume.clone(), None).unwrap();
+        Bench { live: Live::new(publisher.disk().clone()), volume, _folder: folder, _publisher: publisher }
+    }
+
+    fn certificate(name: &str) -> Option<Arc<Certificate>> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let chain = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        Some(Arc::new(Certificate::parse(chain.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()))
+    }
+
+    fn secret(name: &str) -> ObjectName {
+        ObjectName::parse(name).unwrap()
+    }
+
+    fn slot(certificate: Option<Arc<Certificate>>, exists: bool) -> Slot {
+        Slot { secret: None, certificate, exists, fallback: None }
+    }
+
+    /// A configuration with a default certificate and one of a Secret.
+    fn with_slot(pair: Slot) -> ProxyConfig {
+        let default = Slot { fallback: certificate("default.example"), ..slot(None, false) };
+        let slots = BTreeMap::from([(SlotId::default_slot(), default), (SlotId::of(&secret("a/b")), pair)]);
+        ProxyConfig {
+            listeners: Listeners { http: 1, https: 2, public_http: 3, public_https: 4, ipv6: false },
+            globals: crate::annotations::Globals::default(),
+            hosts: Vec::new(),
+            upstreams: BTreeMap::new(),
+            slots,
+        }
+    }
+
+    #[test]
+    fn a_key_is_for_its_owner_only_and_written_once() {
+        let mut bench = bench();
+        let pair = certificate("a.example");
+        let config = with_slot(slot(pair.clone(), true));
+        assert_eq!(bench.live.write(&config).unwrap().slots, 2);
+        let path = bench.volume.tls_slot(SlotId::of(&secret("a/b")).as_str());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read(&path).unwrap(), pair.unwrap().pem.expose());
+        let inode = fs::metadata(&path).unwrap().ino();
+        assert_eq!(bench.live.write(&config).unwrap(), Written::default());
+        // Nor by a new process that finds the right thing there.
+        let mut live = Live::new(bench.live.disk.clone());
+        assert_eq!(live.write(&config).unwrap(), Written::default());
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn the_last_good_pair_stays_while_its_secret_exists_and_then_the_default_is_served() {
+        let mut bench = bench();
+        let path = bench.volume.tls_slot(SlotId::of(&secret("a/b")).as_str());
+        let served = || fs::read(&path).unwrap();
+        bench.live.write(&with_slot(slot(None, true))).unwrap();
+        let default = fs::read(bench.volume.tls_slot(DEFAULT)).unwrap();
+        assert_eq!(served(), default, "there never was a good one");
+        let pair = certificate("a.example");
+        bench.live.write(&with_slot(slot(pair.clone(), true))).unwrap();
+        let pair = pair.unwrap().pem.expose().to_vec();
+        assert_eq!(served(), pair);
+        bench.live.write(&with_slot(slot(None, true))).unwrap();
+        assert_eq!(served(), pair, "a broken update");
+        let mut live = Live::new(bench.live.disk.clone());
+        live.write(&with_slot(slot(None, true))).unwrap();
+        assert_eq!(served(), pair, "also after a restart");
+        live.write(&with_slot(slot(None, false))).unwrap();
+        assert_eq!(served(), fs::read(bench.volume.tls_slot(DEFAULT)).unwrap(), "the Secret is gone");
+        live.write(&with_slot(slot(None, true))).unwrap();
+        assert_ne!(served(), pair, "what was taken away does not come back");
+    }
+
+    #[test]
+    fn endpoints_are_written_when_they_change_and_removed_when_nothing_names_them() {
+        let mut bench = bench();
+        let service = secret("a/web");
+        let id = UpstreamId::new(&service, &PortId::number(80), Protocol::Http, LoadBalance::RoundRobin);
+        let upstream = |addresses: &[&str]| Upstream {
+            service: service.clone(),
+            protocol: Protocol::Http,
+            load_balance: LoadBalance::RoundRobin,
+            endpoints: Endpoints::Addresses(addresses.iter().map(|address| address.parse().unwrap()).collect()),
+        };
+        let mut config = with_slot(slot(None, false));
+        config.upstreams.insert(id.clone(), upstream(&["10.0.0.1:80"]));
+        assert_eq!(bench.live.write(&config).unwrap().endpoints, 1);
+        assert_eq!(bench.live.write(&config).unwrap().endpoints, 0);
+        config.upstreams.insert(id.clone(), upstream(&[]));
+        assert_eq!(bench.live.write(&config).unwrap().endpoints, 1);
+        let path = bench.volume.endpoint_set(id.as_str());
+        let set: EndpointSet = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(set.endpoints, Endpoints::Addresses(Vec::new()));
+        config.upstreams.clear();
+        let manifest = |upstreams: Vec<String>| Manifest {
+            proxy: ProxyKind::Nginx,
+            base: None,
+            upstreams,
+            slots: Vec::new(),
+            files: Vec::new(),
+            error_log_level: LogLevel::Notice,
+            worker_shutdown_timeout: 240,
+        };
+        bench.live.retain(&config, &[manifest(vec![id.to_string()])]).unwrap();
+        assert!(path.exists(), "workers of an older release may still ask");
+        bench.live.retain(&config, &[manifest(Vec::new())]).unwrap();
+        assert!(!path.exists());
+        assert!(bench.volume.tls_slot(DEFAULT).exists(), "the default stays whatever is named");
+    }
+
+    #[test]
+    fn one_file_that_cannot_be_written_keeps_no_other_from_being_written() {
+        let mut bench = bench();
+        let config = with_slot(slot(certificate("a.example"), true));
+        let path = bench.volume.tls_slot(SlotId::of(&secret("a/b")).as_str());
+        // A folder in its place: no rename gets over that.
+        fs::create_dir_all(path.join("x")).unwrap();
+        let error = format!("{:#}", bench.live.write(&config).unwrap_err());
+        assert!(error.contains(&path.display().to_string()), "{error}");
+        assert!(bench.volume.tls_slot(DEFAULT).exists());
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!(bench.live.write(&config).unwrap().slots, 1);
+    }
+}

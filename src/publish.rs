@@ -141,3 +141,110 @@ fn remove_others(folder: &Path, kept: impl Fn(&Digest) -> bool) -> io::Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::render::{File, RelativePath};
+    use crate::volume::{LogLevel, ProxyKind};
+
+    fn release(of: &str) -> Release {
+        let text = |text: &str| File { mode: 0o644, bytes: text.as_bytes().to_vec() };
+        Release {
+            files: BTreeMap::from([(RelativePath::MAIN, text(of))]),
+            digest: Digest::parse(&of.repeat(64)).unwrap(),
+            changed: Some(text("changed")),
+            manifest: Manifest {
+                proxy: ProxyKind::Nginx,
+                base: None,
+                upstreams: vec!["u".to_owned()],
+                slots: Vec::new(),
+                files: Vec::new(),
+                error_log_level: LogLevel::Notice,
+                worker_shutdown_timeout: 240,
+            },
+        }
+    }
+
+    fn publisher() -> (tempfile::TempDir, Volume, Publisher) {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Volume::new(folder.path());
+        let publisher = Publisher::open(volume.clone(), None).unwrap();
+        (folder, volume, publisher)
+    }
+
+    #[test]
+    fn a_release_is_whole_where_desired_points() {
+        let (_folder, volume, publisher) = publisher();
+        assert_eq!(publisher.desired(), None);
+        let a = release("a");
+        publisher.publish(&a).unwrap();
+        assert_eq!(publisher.desired(), Some(a.digest.clone()));
+        assert_eq!(fs::read_link(volume.desired()).unwrap(), Path::new("releases").join(a.digest.as_str()));
+        for (name, text) in [("nginx.conf", "a"), ("changed.conf", "changed")] {
+            assert_eq!(fs::read_to_string(volume.desired().join(name)).unwrap(), text);
+        }
+        assert_eq!(publisher.manifest(&a.digest), Some(a.manifest));
+        assert_eq!(fs::read_dir(volume.releases()).unwrap().count(), 1, "nothing half-written is left");
+    }
+
+    #[test]
+    fn a_release_that_is_there_is_not_written_again_unless_it_is_not_what_it_says() {
+        let (_folder, volume, publisher) = publisher();
+        let a = release("a");
+        publisher.publish(&a).unwrap();
+        let file = volume.release(&a.digest).join("nginx.conf");
+        let inode = fs::metadata(&file).unwrap().ino();
+        publisher.publish(&a).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
+        // As after a loss of power.
+        fs::write(&file, "").unwrap();
+        publisher.publish(&a).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "a");
+    }
+
+    #[test]
+    fn what_a_predecessor_left_half_written_goes_and_the_rest_stays() {
+        let (_folder, volume, publisher) = publisher();
+        publisher.publish(&release("a")).unwrap();
+        drop(publisher);
+        fs::create_dir(volume.releases().join(".new-b")).unwrap();
+        fs::write(volume.tls().join(".new-x.pem"), "half a key").unwrap();
+        let publisher = Publisher::open(volume.clone(), None).unwrap();
+        assert_eq!(publisher.desired(), Some(release("a").digest));
+        assert_eq!(fs::read_dir(volume.releases()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(volume.tls()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_one_controller_may_write() {
+        let (_folder, volume, publisher) = publisher();
+        let error = Publisher::open(volume.clone(), None).err().unwrap().to_string();
+        assert!(error.contains("another coxswain publishes to") && error.contains("--proxy-dir"), "{error}");
+        drop(publisher);
+        assert!(Publisher::open(volume, None).is_ok());
+    }
+
+    #[test]
+    fn what_is_desired_in_force_or_kept_is_never_removed() {
+        let (_folder, volume, publisher) = publisher();
+        for name in ["a", "b", "c", "d"] {
+            publisher.publish(&release(name)).unwrap();
+        }
+        publisher.publish_trial(&release("e")).unwrap();
+        publisher.publish_trial(&release("f")).unwrap();
+        fs::create_dir(volume.output()).unwrap();
+        std::os::unix::fs::symlink(volume.release(&release("b").digest), volume.current()).unwrap();
+        let only = |name: &str| BTreeSet::from([release(name).digest]);
+        publisher.retain(&only("a"), &only("e")).unwrap();
+        let left = |folder: PathBuf| {
+            let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.map(|name| name[..1].to_owned()).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(left(volume.releases()), ["a", "b", "d"].map(str::to_owned).into());
+        assert_eq!(left(volume.trials()), ["e"].map(str::to_owned).into());
+    }
+}
