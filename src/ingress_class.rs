@@ -131,8 +131,8 @@ mod tests {
     use crate::problem::Kind;
 
     fn ingress(field: Option<&str>, annotation: Option<&str>) -> Ingress {
-        let mut ingress = Ingress::default();
-        ingress.spec = Some(IngressSpec { ingress_class_name: field.map(str::to_owned), ..Default::default() });
+        let spec = IngressSpec { ingress_class_name: field.map(str::to_owned), ..Default::default() };
+        let mut ingress = Ingress { spec: Some(spec), ..Default::default() };
         ingress.metadata.annotations =
             annotation.map(|name| BTreeMap::from([(ANNOTATION.to_owned(), name.to_owned())]));
         ingress

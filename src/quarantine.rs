@@ -101,12 +101,12 @@ impl Quarantine {
     /// comes from.
     pub fn refused(&mut self, attempt: &Attempt, blamed: Option<&Subject>, words: &str, good: Option<&Good>) {
         self.global = None;
-        if let Some(subject) = blamed.filter(|subject| subject.kind == Kind::Ingress) {
-            if self.hold(subject, attempt, words, good, false) {
-                self.hunts.iter_mut().for_each(|hunt| hunt.forget(subject));
-                self.hunts.retain(|hunt| !hunt.is_over());
-                return;
-            }
+        if let Some(subject) = blamed.filter(|subject| subject.kind == Kind::Ingress)
+            && self.hold(subject, attempt, words, good, false)
+        {
+            self.hunts.iter_mut().for_each(|hunt| hunt.forget(subject));
+            self.hunts.retain(|hunt| !hunt.is_over());
+            return;
         }
         let parts = Parts::of(&attempt.config);
         let changed = good.map(|good| parts.changed_since(&Parts::of(&good.config)));

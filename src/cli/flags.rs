@@ -307,7 +307,7 @@ pub struct Cluster {
 impl Common {
     /// Whether all of `-f` is there: a path with a typing error would otherwise serve nothing without a word.
     pub fn check_paths(&self) -> anyhow::Result<()> {
-        for path in self.files.iter().filter(|path| **path != PathBuf::from("-")) {
+        for path in self.files.iter().filter(|path| path.as_os_str() != "-") {
             std::fs::metadata(path).with_context(|| format!("-f {}", path.display()))?;
         }
         Ok(())

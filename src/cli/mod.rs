@@ -29,7 +29,6 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
     /// Serve Ingresses: keep the proxy at what they say.
     #[command(args_override_self = true)]

@@ -63,7 +63,7 @@ pub(super) fn write(page: &mut Page, common: &Common<'_>, site: &Site<'_>) -> Re
     // has a location of its own that does not.
     // A route that sends its requests elsewhere anyway does so at once.
     let redirects = |route: &&Route| route.redirect_to_https && route.policies.redirect.target().is_none();
-    let whole = !site.is_default() && !site.routes.is_empty() && site.routes.iter().all(|route| redirects(&route));
+    let whole = !site.is_default() && !site.routes.is_empty() && site.routes.iter().all(redirects);
     let view = View {
         comment: source.as_ref(),
         listeners: &common.config.listeners,
