@@ -23,7 +23,7 @@ use super::processes;
 /// How the agent proper says that it ended on purpose: done, wrong use, could not do it. Anything else is a crash.
 const ON_PURPOSE: [i32; 3] = [0, 2, 3];
 
-/// Who lived this long before it crashed is restarted at once.
+/// Who lived this long before it crashed has its earlier crashes forgotten.
 const HEALTHY: Duration = Duration::from_secs(10);
 
 /// The longest pause before a restart, in seconds.
@@ -62,7 +62,7 @@ struct Init {
     signals: SigSet,
     agent: Option<Pid>,
     started: Instant,
-    /// Seconds of the next pause.
+    /// Seconds of the next pause. The first crash costs none.
     pause: u32,
     /// Somebody has asked us to stop: a crash is then an end.
     stopping: bool,
@@ -87,7 +87,7 @@ impl Init {
         if parent.is_some() {
             prctl::set_pdeathsig(PARENT_DIED)?;
         }
-        Ok(Self { parent, signals, agent: None, started: Instant::now(), pause: 1, stopping: false })
+        Ok(Self { parent, signals, agent: None, started: Instant::now(), pause: 0, stopping: false })
     }
 
     fn run(&mut self) -> u8 {
@@ -139,6 +139,7 @@ impl Init {
         match started {
             Ok(child) => self.agent = i32::try_from(child.id()).ok().map(Pid::from_raw),
             Err(err) => {
+                self.pause = self.pause.max(1);
                 eprintln!("error: cannot start the agent, trying again in {} s: {err}", self.pause);
                 self.start_later();
             }
@@ -183,6 +184,9 @@ impl Init {
             other => format!("as {other:?}"),
         };
         if self.started.elapsed() >= HEALTHY {
+            self.pause = 0;
+        }
+        if self.pause == 0 {
             self.pause = 1;
             eprintln!("warning: the agent ended {how}; the proxy serves on, starting another agent");
             self.start();
@@ -193,8 +197,9 @@ impl Init {
     }
 }
 
-/// Ends whatever we have started or inherited: asked first, so that the proxy cleans up, then by force.
-fn end_all_children(agent: Option<Pid>) {
+/// Ends whatever this process has started or inherited: asked first, so that the proxy cleans up, then by force. For
+/// process 1, and for `run -f`, which inherits (as a subreaper) what a killed process 1 leaves.
+pub fn end_all_children(agent: Option<Pid>) {
     // The agent would only start the proxy again.
     if let Some(agent) = agent {
         let _ = kill(agent, Signal::SIGKILL);

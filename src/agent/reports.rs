@@ -107,9 +107,16 @@ impl Reports {
 
 fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Option<T> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
 
+    use nix::fcntl::OFlag;
+
+    // Whoever broke into the proxy writes here as well: a FIFO must not stop us, nor a link lead us elsewhere.
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = fs::File::options().read(true).custom_flags(flags).open(path).ok()?;
     let mut json = vec![];
-    fs::File::open(path).ok()?.take(MAX_DOCUMENT).read_to_end(&mut json).ok()?;
+    file.metadata().ok().filter(fs::Metadata::is_file)?;
+    file.take(MAX_DOCUMENT).read_to_end(&mut json).ok()?;
     serde_json::from_slice(&json).ok()
 }
 
@@ -151,6 +158,27 @@ mod tests {
         assert_eq!(reports.of(&a.digest), None);
         assert_eq!(reports.of(&b.digest), Some(b));
         assert_eq!(fs::read_dir(volume.reports()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_document_is_none_and_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Volume::new(folder.path());
+        fs::create_dir_all(volume.reports()).unwrap();
+        let mut reports = Reports::new(&volume);
+        let [fifo, link, good] = ["a", "b", "c"].map(|of| report(of, Outcome::Accepted));
+        for report in [&fifo, &link, &good] {
+            fs::create_dir_all(volume.release(&report.digest)).unwrap();
+        }
+        nix::unistd::mkfifo(&volume.report(&fifo.digest), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        reports.report(good.clone());
+        std::os::unix::fs::symlink(volume.report(&good.digest), volume.report(&link.digest)).unwrap();
+        assert_eq!(reports.accepted(), std::slice::from_ref(&good.digest));
+        assert_eq!((reports.of(&fifo.digest), reports.of(&link.digest)), (None, None));
+
+        // In their place comes what is true.
+        reports.report(fifo.clone());
+        assert_eq!(reports.of(&fifo.digest), Some(fifo));
     }
 
     #[test]

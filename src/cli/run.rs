@@ -26,6 +26,7 @@ use self::debug::Answers;
 use super::flags::{Common, Proxy, boolean};
 use super::render::Render;
 use super::{summary, told};
+use crate::agent::init;
 use crate::hint::Hint;
 use crate::metrics::Metrics;
 use crate::publish::{Owner, Publisher};
@@ -244,6 +245,8 @@ impl Agent {
             .args(log.arguments())
             .arg("--")
             .arg(proxy.proxy_bin.as_deref().unwrap_or(Path::new("nginx")));
+        // What a killed process 1 leaves becomes ours to end.
+        nix::sys::prctl::set_child_subreaper(true)?;
         // A group of its own: Ctrl-C is for us, who then stop it.
         let child = command.stdin(Stdio::null()).process_group(0).spawn().context("starting the proxy's side")?;
         Ok(Self { child, stopping: false })
@@ -263,6 +266,7 @@ impl Agent {
     }
 
     fn ended(&self, status: ExitStatus) -> anyhow::Result<()> {
+        init::end_all_children(None);
         if self.stopping {
             return Ok(());
         }
