@@ -288,7 +288,14 @@ async fn a_hundred_random_deaths_under_continuous_change() {
                 load.goes_on(10).await;
                 assert_eq!(load.failed(), failed, "round {round}, seed {seed}: the death of an agent lost requests");
             }
-            Victim::Master => {}
+            // What its workers still answer is no proof: they are ended before the next master starts.
+            Victim::Master => {
+                eventually("another master", async || {
+                    let master = find(&run, Victim::Master);
+                    wait::check(master.is_some_and(|master| master != pid), || format!("{master:?}"))
+                })
+                .await;
+            }
             Victim::Run | Victim::Init => {
                 run.ended().await;
                 eventually("nothing is left", async || {
