@@ -21,6 +21,7 @@ pub mod load_balance;
 pub mod logging;
 pub mod path_type;
 pub mod process;
+pub mod rate;
 pub mod reader;
 pub mod redirect;
 pub mod reference;
@@ -66,6 +67,7 @@ pub const FAMILIES: &[&dyn Family] = &[
     &buffering::Family,
     &canary::Family,
     &load_balance::Family,
+    &rate::Family,
     &redirect::Family,
     &retries::Family,
     &rewrite::Family,
@@ -89,6 +91,8 @@ pub struct Policies {
     pub body_size: body_size::BodySize,
     /// How much of requests and answers is taken in ahead of the other side.
     pub buffering: buffering::Buffering,
+    /// How fast clients get answers.
+    pub rate: rate::Rate,
     /// Where every request is sent, in place of the route's action.
     pub redirect: redirect::Redirect,
     /// When a request is tried at a further endpoint.

@@ -62,7 +62,7 @@ impl fmt::Display for Seconds {
 }
 
 /// A whole number from 0 to 1 000 000.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Count(u32);
 

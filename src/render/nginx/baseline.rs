@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::annotations::body_size::BodySize;
 use crate::annotations::buffering::Buffering;
+use crate::annotations::rate::Rate;
 use crate::annotations::retries::Retries;
 use crate::annotations::timeouts::Timeouts;
 use crate::model::{Action, VirtualHost};
@@ -15,6 +16,7 @@ pub(super) struct Baseline {
     pub timeouts: Timeouts,
     pub buffering: Buffering,
     pub retries: Retries,
+    pub rate: Rate,
 }
 
 impl Baseline {
@@ -30,7 +32,9 @@ impl Baseline {
         }));
         let buffering = most_frequent(policies().map(|policies| policies.buffering));
         let retries = most_frequent(policies().map(|policies| &policies.retries));
+        let rate = most_frequent(policies().map(|policies| policies.rate));
         Self {
+            rate: rate.unwrap_or_default(),
             buffering: buffering.unwrap_or_default(),
             retries: retries.cloned().unwrap_or_default(),
             body_size: body_size.map(BodySize).unwrap_or_default(),

@@ -62,13 +62,15 @@ pub(super) fn write(
 ) -> Result<(), RenderError> {
     let route = location.route;
     let Route { path: _, action: _, redirect_to_https: _, policies, backend: _, source } = route;
-    let Policies { body_size, buffering, redirect: _, retries, rewrite, source_range, timeouts } = policies;
+    let Policies { body_size, buffering, rate, redirect: _, retries, rewrite, source_range, timeouts } = policies;
     let answer = answer(common, location);
     let passes = matches!(answer, Answer::Pass { .. });
+    let own = Transfer { body_size: *body_size, timeouts, buffering, retries, rate: *rate };
+    let shared = Transfer::baseline(&common.baseline);
     let transfer = match answer {
-        Answer::Pass { module, .. } => Transfer { body_size: *body_size, timeouts, buffering, retries }
-            .unlike(Transfer::baseline(&common.baseline), module),
-        _ => Vec::new(),
+        Answer::Pass { module, .. } => own.unlike(shared, Some(module)),
+        Answer::File { .. } => own.unlike(shared, None),
+        Answer::NoFile | Answer::Redirect(..) | Answer::Respond(_) => Vec::new(),
     };
     let texts = Texts::of(common, route);
     let view = View {

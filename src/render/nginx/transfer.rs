@@ -4,28 +4,25 @@
 use super::baseline::Baseline;
 use crate::annotations::body_size::BodySize;
 use crate::annotations::buffering::Buffering;
+use crate::annotations::rate::Rate;
 use crate::annotations::retries::{Failure, Retries};
 use crate::annotations::timeouts::Timeouts;
+use crate::value::size::Size;
 
-/// Which of nginx's modules a directive belongs to.
+/// The module of nginx that speaks to an upstream: the first part of the names of its directives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Module {
-    /// What concerns clients, whatever the upstream speaks.
-    Client,
-    /// Upstreams that speak HTTP.
+    /// HTTP.
     Proxy,
-    /// Upstreams that speak gRPC.
+    /// gRPC.
     Grpc,
 }
 
 impl Module {
-    /// The modules that speak to an upstream.
-    pub const UPSTREAM: [Self; 2] = [Self::Proxy, Self::Grpc];
+    pub const ALL: [Self; 2] = [Self::Proxy, Self::Grpc];
 
-    /// The first part of the names of its directives.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Client => "client",
             Self::Proxy => "proxy",
             Self::Grpc => "grpc",
         }
@@ -46,69 +43,73 @@ pub(super) struct Transfer<'a> {
     pub timeouts: &'a Timeouts,
     pub buffering: &'a Buffering,
     pub retries: &'a Retries,
+    pub rate: Rate,
 }
 
 impl<'a> Transfer<'a> {
     /// What holds for all.
     pub fn baseline(baseline: &'a Baseline) -> Self {
-        let Baseline { body_size, timeouts, buffering, retries } = baseline;
-        Self { body_size: *body_size, timeouts, buffering, retries }
+        let Baseline { body_size, timeouts, buffering, retries, rate } = baseline;
+        Self { body_size: *body_size, timeouts, buffering, retries, rate: *rate }
     }
 
-    /// The directives of a location that passes requests on by this module, as far as they differ from those of `other`.
-    pub fn unlike(self, other: Self, module: Module) -> Vec<Directive> {
+    /// The directives of a location, as far as they differ from those of `other`. `module`: what it passes requests on by.
+    pub fn unlike(self, other: Self, module: Option<Module>) -> Vec<Directive> {
         if self == other {
             return Vec::new();
         }
-        let of = |transfer: Self| [transfer.directives(Module::Client), transfer.directives(module)].concat();
-        let others = of(other);
-        of(self).into_iter().filter(|directive| !others.contains(directive)).collect()
+        let all = |transfer: Self| {
+            let upstream = module.map(|module| transfer.upstream(module));
+            transfer.client().into_iter().chain(upstream.into_iter().flatten())
+        };
+        let others: Vec<_> = all(other).collect();
+        all(self).filter(|directive| !others.contains(directive)).collect()
     }
 
-    /// All directives of a module.
-    pub fn directives(self, module: Module) -> Vec<Directive> {
-        match module {
-            Module::Client => self.client(),
-            Module::Proxy => [self.upstream(module), self.buffers(module)].concat(),
-            Module::Grpc => self.upstream(module),
-        }
-    }
-
-    fn client(self) -> Vec<Directive> {
+    /// What concerns clients, whatever the upstream speaks.
+    pub fn client(self) -> Vec<Directive> {
+        let Rate { kilobytes } = self.rate;
         vec![
-            directive(Module::Client, "max_body_size", [self.body_size.0.to_string()]),
-            directive(Module::Client, "body_buffer_size", [self.buffering.request_memory.to_string()]),
+            directive("client_max_body_size", [self.body_size.0.to_string()]),
+            directive("client_body_buffer_size", [self.buffering.request_memory.to_string()]),
+            directive("limit_rate", [Size::bytes(u64::from(kilobytes.get()) << 10).to_string()]),
         ]
     }
 
-    fn upstream(self, module: Module) -> Vec<Directive> {
+    /// What concerns upstreams of a module.
+    pub fn upstream(self, module: Module) -> Vec<Directive> {
         let Timeouts { connect, send, read } = self.timeouts;
         let Retries { after: _, non_idempotent: _, timeout, tries } = self.retries;
-        vec![
-            directive(module, "connect_timeout", [connect.to_string()]),
-            directive(module, "send_timeout", [send.to_string()]),
-            directive(module, "read_timeout", [read.to_string()]),
-            directive(module, "next_upstream", failures(self.retries)),
-            directive(module, "next_upstream_timeout", [timeout.to_string()]),
-            directive(module, "next_upstream_tries", [tries.to_string()]),
-        ]
+        let name = |name| format!("{}_{name}", module.as_str());
+        let mut all = vec![
+            directive(name("connect_timeout"), [connect.to_string()]),
+            directive(name("send_timeout"), [send.to_string()]),
+            directive(name("read_timeout"), [read.to_string()]),
+            directive(name("next_upstream"), failures(self.retries)),
+            directive(name("next_upstream_timeout"), [timeout.to_string()]),
+            directive(name("next_upstream_tries"), [tries.to_string()]),
+        ];
+        if module == Module::Proxy {
+            all.extend(self.buffers());
+        }
+        all
     }
 
-    fn buffers(self, module: Module) -> Vec<Directive> {
+    fn buffers(self) -> [Directive; 6] {
         let Buffering { requests, request_memory: _, responses, buffer_size, buffers, .. } = self.buffering;
-        vec![
-            directive(module, "request_buffering", [on(*requests)]),
-            directive(module, "buffering", [on(*responses)]),
-            directive(module, "buffer_size", [buffer_size.to_string()]),
-            directive(module, "buffers", [buffers.to_string(), buffer_size.to_string()]),
-            directive(module, "busy_buffers_size", [self.buffering.busy().to_string()]),
-            directive(module, "max_temp_file_size", [self.buffering.file().to_string()]),
+        [
+            directive("proxy_request_buffering", [on(*requests)]),
+            directive("proxy_buffering", [on(*responses)]),
+            directive("proxy_buffer_size", [buffer_size.to_string()]),
+            directive("proxy_buffers", [buffers.to_string(), buffer_size.to_string()]),
+            directive("proxy_busy_buffers_size", [self.buffering.busy().to_string()]),
+            directive("proxy_max_temp_file_size", [self.buffering.file().to_string()]),
         ]
     }
 }
 
-fn directive(module: Module, name: &str, words: impl Into<Vec<String>>) -> Directive {
-    Directive { name: format!("{}_{name}", module.as_str()), words: words.into() }
+fn directive(name: impl Into<String>, words: impl Into<Vec<String>>) -> Directive {
+    Directive { name: name.into(), words: words.into() }
 }
 
 fn failures(retries: &Retries) -> Vec<String> {

@@ -1,0 +1,46 @@
+//! `limit-rate`: how fast a client gets an answer.
+
+use serde::Serialize;
+
+use super::spec::{Case, Key, Spec};
+use super::{IngressPolicies, Reader};
+use crate::problem::Reason;
+use crate::value::number::Count;
+
+/// How fast a client gets an answer, over each connection; HTTP/2: each request.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Rate {
+    /// KiB in a second; 0: as fast as it can.
+    pub kilobytes: Count,
+}
+
+static RATE: Key = Key {
+    name: "limit-rate",
+    settings: &["limit-rate"],
+    grammar: "a whole number of kilobytes in a second, from 0 to 1000000",
+    default: "0",
+    doc: "How fast a client gets each answer, in kilobytes (1024 bytes) in a second. With `0` there is no limit.",
+    ..Key::ROUTE
+};
+
+static SPEC: Spec = Spec {
+    title: "Speed of answers",
+    keys: &[&RATE],
+    cases: &[
+        Case::good("a megabyte in a second", &[("limit-rate", "1024")]),
+        Case::bad("a unit", &[("limit-rate", "1m")], Reason::InvalidValue),
+    ],
+};
+
+/// The family.
+pub struct Family;
+
+impl super::Family for Family {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn read(&self, from: &mut Reader<'_>, into: &mut IngressPolicies) {
+        from.set(&RATE, &mut into.policies.rate.kilobytes);
+    }
+}
