@@ -29,6 +29,7 @@ good() { # NAME EXECUTABLE: prints its version; fails when coxswain or the tests
     # Not older than the oldest Kubernetes that coxswain supports.
     kubectl) version=$("$path" version --client | sed -n 's/^Client Version: v//p') wanted=1.33 ;;
     kube*) version=$("$path" --version | sed -n 's/^Kubernetes v//p') wanted=1.33 ;;
+    crossplane) version=$("$path" --version | sed -n 's/^[^0-9]*//p') wanted=0.5.8 ;;
     cargo-deny) version=$("$path" --version | sed -n 's/^cargo-deny //p') wanted=0.18 ;;
   esac 2> /dev/null
   echo "$version"

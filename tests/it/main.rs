@@ -6,6 +6,7 @@ mod apiserver;
 mod chaos;
 mod dns;
 mod golden;
+mod properties;
 mod rendered;
 mod security;
 mod support;

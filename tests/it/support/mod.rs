@@ -13,6 +13,7 @@ pub mod parts;
 pub mod pod;
 pub mod rendered;
 pub mod run;
+pub mod tokens;
 pub mod wait;
 
 pub use client::{Answer, Client, Request, raw};
