@@ -16,7 +16,6 @@ use crate::render::RenderError;
 use crate::render::escape::{Piece, filters};
 use crate::render::page::Page;
 use crate::value::rewrite::{RewritePiece, RewriteTarget};
-use crate::value::url::Url;
 use crate::volume::Protocol;
 
 /// Where requests go.
@@ -28,7 +27,7 @@ enum Answer<'a> {
     /// Nowhere: there is no such file.
     NoFile,
     /// Elsewhere, by the client itself.
-    Redirect(u16, &'a Url),
+    Redirect(u16, Vec<Piece<'a>>),
     /// Nowhere: a status.
     Respond(u16),
 }
@@ -91,7 +90,7 @@ pub(super) fn write(
 
 fn answer<'a>(common: &Common<'a>, location: &Location<'a>) -> Answer<'a> {
     if let Some((status, url)) = location.route.policies.redirect.target() {
-        return Answer::Redirect(status, url);
+        return Answer::Redirect(status, vec![Piece::Text(url.as_str())]);
     }
     let upstream = |id: &UpstreamId| common.config.upstreams.get_key_value(id);
     match (&location.route.action, location.content) {
