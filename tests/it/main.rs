@@ -7,6 +7,7 @@ mod chaos;
 mod dns;
 mod golden;
 mod properties;
+mod quarantine;
 mod rendered;
 mod security;
 mod support;
