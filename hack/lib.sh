@@ -9,8 +9,8 @@ mkdir -p "$TOOLS/bin"
 TOOLS=$(cd "$TOOLS" && pwd)
 export TOOLS
 
-say() { printf '%s\n' "$*" >&2; }
-die() { printf '%s\n' "$@" >&2; exit 1; }
+say() { printf '%s\n' "$@" >&2; } # one line an argument
+die() { say "$@"; exit 1; }
 
 at_least() { # WANTED VERSION: numbers between dots, as sort -V compares them
   [[ -n $2 && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
@@ -51,9 +51,11 @@ packages() { # PACKAGE...: Debian packages that are missing are installed, or na
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null) == installed ]] || echo "$p"
   done)
   [[ -n $missing ]] || return 0
-  ((EUID == 0)) || die "Please install these Debian packages and start again: sudo apt-get install" $missing
-  say "apt: installing" $missing
-  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing > /dev/null
+  ((EUID == 0)) || die "Please install these Debian packages and start again: sudo apt-get install ${missing//$'\n'/ }"
+  say "apt: installing ${missing//$'\n'/ }"
+  apt-get -qq update
+  # shellcheck disable=SC2086 # words
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing > /dev/null
 }
 
 rust_builds() { # a look at what `cargo build` needs, before it fails in the middle
