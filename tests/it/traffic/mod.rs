@@ -6,6 +6,7 @@ mod backends;
 mod classes;
 mod faults;
 mod files;
+mod process;
 mod protocols;
 mod routing;
 mod settings;
