@@ -287,7 +287,10 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.kill_all();
         if std::thread::panicking() {
-            eprintln!("--- what coxswain said ---\n{}--- end ---", self.said());
+            let said = self.said();
+            let lines: Vec<&str> = said.lines().collect();
+            let last = &lines[lines.len().saturating_sub(80)..];
+            eprintln!("--- the last of what coxswain said ---\n{}\n--- end ---", last.join("\n"));
         }
     }
 }
