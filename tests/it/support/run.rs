@@ -18,7 +18,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::wait::{check, eventually};
 use super::{Client, net, parts};
 
-/// How many proxies run at once: the machine is small, and a test that starves proves nothing.
+/// How many proxies run at once: the machine is small, and a test that starves proves nothing. A test has one at a time:
+/// with two it might wait for itself.
 pub static SLOTS: Semaphore = Semaphore::const_new(3);
 
 /// How to start one.

@@ -46,39 +46,39 @@ async fn a_port_in_use_is_nobodys_fault_and_heals_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_nginx_or_with_an_old_one_it_ends_with_a_sentence() {
+    // What nginx says of itself (`None`: there is none), and what is said about that.
+    for (version, told) in [
+        (None, &["nginx-wrapper"][..]),
+        (Some("1.22.1"), &["1.22.1", "1.30"]),
+        (Some("1.30.2"), &["1.30.2", "CVE-2026-42533"]),
+    ] {
+        let Some(setup) = Run::setup() else { return };
+        let wrapper = setup.folder().join("nginx-wrapper");
+        if let Some(version) = version {
+            write_script(&wrapper, &format!("echo 'nginx version: nginx/{version}' >&2"));
+        }
+        let mut run = setup.proxy_bin(&wrapper).start().await;
+        assert_eq!(run.ended().await.code(), Some(3), "{version:?}");
+        for text in told {
+            run.says(text).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_nginx_that_is_accepted_by_its_version_serves_and_is_told() {
     let Some(setup) = Run::setup() else { return };
-    let missing = setup.folder().join("no-nginx-here");
-    let mut run = setup.proxy_bin(&missing).start().await;
-    assert_eq!(run.ended().await.code(), Some(3));
-    run.says("no-nginx-here").await;
-
-    let setup = Run::setup().expect("as before");
-    let old = wrapper(setup.folder(), "echo 'nginx version: nginx/1.22.1' >&2");
-    let mut run = setup.proxy_bin(&old).start().await;
-    assert_eq!(run.ended().await.code(), Some(3));
-    run.says("1.22.1").await;
-    run.says("1.30").await;
-
-    let setup = Run::setup().expect("as before");
-    let vulnerable = wrapper(setup.folder(), "echo 'nginx version: nginx/1.30.2' >&2");
-    let mut run = setup.proxy_bin(&vulnerable).start().await;
-    assert_eq!(run.ended().await.code(), Some(3));
-    run.says("CVE-2026-42533").await;
-
-    let setup = Run::setup().expect("as before");
-    let nginx = setup.nginx().display().to_string();
-    let script =
-        format!("if [ \"$1\" = -v ]; then echo 'nginx version: nginx/1.30.2' >&2; else exec {nginx} \"$@\"; fi");
-    let accepted = wrapper(setup.folder(), &script);
-    let run = setup.proxy_bin(&accepted).flag("--accept-proxy-version=1.30.2").serve().await;
+    let wrapper = setup.folder().join("nginx-wrapper");
+    let nginx = setup.nginx().display();
+    let version = "echo 'nginx version: nginx/1.30.2' >&2";
+    write_script(&wrapper, &format!("if [ \"$1\" = -v ]; then {version}; else exec {nginx} \"$@\"; fi"));
+    let run = setup.proxy_bin(&wrapper).flag("--accept-proxy-version=1.30.2").serve().await;
     run.says("1.30.2").await;
 }
 
-fn wrapper(folder: &Path, script: &str) -> PathBuf {
-    let path = folder.join("nginx-wrapper");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
+fn write_script(path: &Path, script: &str) {
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,8 +89,11 @@ async fn what_cannot_be_read_at_the_start_ends_it_with_a_sentence() {
     assert_eq!(run.ended().await.code(), Some(3));
     run.says("manifests").await;
     assert!(!run.said().contains("panicked"), "{}", run.said());
+}
 
-    let setup = Run::setup().expect("as before");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flag_that_cannot_be_read_is_wrong_use() {
+    let Some(setup) = Run::setup() else { return };
     let mut run = setup.flag("--http-port=no-port").start().await;
     assert_eq!(run.ended().await.code(), Some(2));
     run.says("no-port").await;
