@@ -15,10 +15,12 @@ use clap::Args;
 use clap::builder::ArgAction;
 
 use crate::model::Listeners;
+use crate::problem::Kind;
 use crate::settings::Flags;
 use crate::value::Value;
 use crate::value::reference::{Name, ObjectName};
 use crate::volume::ProxyKind;
+use crate::watch::cluster::Options;
 
 pub use self::ignored::Ignored;
 
@@ -311,6 +313,22 @@ impl Common {
             std::fs::metadata(path).with_context(|| format!("-f {}", path.display()))?;
         }
         Ok(())
+    }
+
+    /// What is watched in a cluster.
+    pub fn watched(&self) -> Options {
+        let (meaning, cluster) = (&self.meaning, &self.cluster);
+        let always = [
+            (Kind::ConfigMap, given(&meaning.configmap)),
+            (Kind::Secret, given(&meaning.default_ssl_certificate)),
+            (Kind::Service, given(&meaning.default_backend_service)),
+            (Kind::Service, given(&cluster.publish_service)),
+        ];
+        Options {
+            namespaces: cluster.watch_namespace.0.clone(),
+            namespace_selector: cluster.watch_namespace_selector.clone().filter(|selector| !selector.is_empty()),
+            always: always.into_iter().filter_map(|(kind, name)| Some((kind, name?))).collect(),
+        }
     }
 
     /// The part that decides what an Ingress means.

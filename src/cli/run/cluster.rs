@@ -28,7 +28,7 @@ use crate::status::events::{self, PodVoice};
 use crate::status::leader::{self, Leadership};
 use crate::status::{Outcome, Version, ingress};
 use crate::value::reference::ObjectName;
-use crate::watch::cluster::{self, Cluster, Options};
+use crate::watch::cluster::{self, Cluster};
 
 /// The farewell to the API server may take this long; whatever is not said by then is left as it is.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ impl Teller {
         info!(server = %config.cluster_url, "watching the cluster");
         let client = Client::try_from(config.clone()).context("connecting to the API server")?;
         let publish = options.publish_service.as_ref().and_then(|service| service.0.clone());
-        let watched = Arc::new(Cluster::start(&client, watched(common, &flags, publish.as_ref())));
+        let watched = Arc::new(Cluster::start(&client, common.watched()));
         let pod = pod(common);
         let addresses = source(common, publish, pod.as_ref())?;
         let leadership = match (&pod, options.disable_leader_election) {
@@ -249,20 +249,6 @@ fn pod(common: &Common) -> Option<ObjectName> {
     use crate::value::Value as _;
     let name = crate::value::reference::Name::parse(common.cluster.pod_name.as_deref()?).ok()?;
     Some(ObjectName::new(common.cluster.pod_namespace.clone()?, name))
-}
-
-fn watched(common: &Common, flags: &Flags, publish: Option<&ObjectName>) -> Options {
-    let always = [
-        (Kind::ConfigMap, flags.config_map.as_ref()),
-        (Kind::Secret, flags.default_ssl_certificate.as_ref()),
-        (Kind::Service, flags.default_backend_service.as_ref()),
-        (Kind::Service, publish),
-    ];
-    Options {
-        namespaces: common.cluster.watch_namespace.0.clone(),
-        namespace_selector: common.cluster.watch_namespace_selector.clone().filter(|selector| !selector.is_empty()),
-        always: always.into_iter().filter_map(|(kind, name)| Some((kind, name?.clone()))).collect(),
-    }
 }
 
 fn source(common: &Common, publish: Option<ObjectName>, pod: Option<&ObjectName>) -> anyhow::Result<Option<Source>> {

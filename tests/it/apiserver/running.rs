@@ -172,6 +172,17 @@ async fn an_ingress_of_the_api_server_is_served_addressed_and_told_and_outlives_
     })
     .await;
 
+    // `check` says the same to whoever asks from outside.
+    let kubeconfig = server.kubeconfig();
+    let check = Command::new(env!("CARGO_BIN_EXE_coxswain")).arg("check").arg("--kubeconfig").arg(kubeconfig).output();
+    let check = check.expect("coxswain runs");
+    let text = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(
+        text.contains("Ingress shop/web") && text.contains("\"a lot\""),
+        "{text}{}",
+        String::from_utf8_lossy(&check.stderr)
+    );
+
     // The second replica follows, and leads when the first is gone; the proxy of the first serves on alone.
     let second = Replica::start(&server, &nginx, "pod-2", &[]);
     eventually("served by the second", async || served(&second).await).await;
