@@ -4,17 +4,22 @@
 //! sentence that a second agent says.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::processes;
 use crate::volume::Volume;
 
 /// How long a former agent may take to let go: it may have been killed this very moment.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The same for one that is dead already: the kernel closes its files one after the other, and on a busy machine some
+/// of them (watches, sockets) take their time.
+const PATIENCE_WITH_THE_DEAD: Duration = Duration::from_secs(30);
 
 /// Takes the lock for as long as the returned value lives, or says who holds it.
 pub async fn claim(volume: &Volume) -> anyhow::Result<Flock<File>> {
@@ -28,10 +33,16 @@ pub async fn claim(volume: &Volume) -> anyhow::Result<Flock<File>> {
         let _ = file.read_to_string(&mut holder);
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {
-                lock.set_len(0).and_then(|()| writeln!(&mut *lock, "{:>10}", std::process::id())).ok();
+                let say = |file: &mut File| {
+                    file.set_len(0)?;
+                    file.rewind()?;
+                    writeln!(file, "{}", std::process::id())
+                };
+                // Without it the lock is as good, and only the sentence of a second agent is not.
+                let _ = say(&mut lock);
                 return Ok(lock);
             }
-            Err((_, Errno::EWOULDBLOCK)) if begun.elapsed() < PATIENCE => {
+            Err((_, Errno::EWOULDBLOCK)) if begun.elapsed() < patience_with(&holder) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err((_, Errno::EWOULDBLOCK)) => bail!(
@@ -42,5 +53,12 @@ pub async fn claim(volume: &Volume) -> anyhow::Result<Flock<File>> {
             ),
             Err((_, err)) => return Err(err).with_context(|| format!("locking {}", path.display())),
         }
+    }
+}
+
+fn patience_with(holder: &str) -> Duration {
+    match holder.trim().parse() {
+        Ok(pid) if processes::alive(pid) => PATIENCE,
+        _ => PATIENCE_WITH_THE_DEAD,
     }
 }

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+
 use super::fixture::{Release, Sidecar};
 use crate::support::eventually;
 use crate::support::wait::check;
@@ -35,7 +37,12 @@ fn nginx_of_version(sidecar: &mut Sidecar, version: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_agent_on_the_volume_is_refused_and_the_first_serves_on() {
     let Some((sidecar, _)) = Sidecar::serving("one").await else { return };
+    // The holder that is named is the one of this moment, not the one before.
+    let former = sidecar.proper().await;
+    kill(former, Signal::SIGKILL).unwrap();
+    sidecar.says("going on with the nginx that runs").await;
     let proper = sidecar.proper().await;
+    assert_ne!(proper, former);
     let traffic = sidecar.traffic();
     let second = Command::new(env!("CARGO_BIN_EXE_coxswain")).args(sidecar.arguments()).output().unwrap();
     assert_eq!(second.status.code(), Some(3));
