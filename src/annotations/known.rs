@@ -156,7 +156,6 @@ pub const ANNOTATIONS: &[Known] = &[
     annotation("limit-burst-multiplier", Risk::Low),
     annotation("limit-allowlist", Risk::Low),
     annotation("limit-whitelist", Risk::Low),
-    annotation("limit-rate-after", Risk::Low).unless("false"),
     // Balancing, affinity, canary.
     annotation("upstream-hash-by", Risk::High),
     annotation("upstream-hash-by-subset", Risk::Low).unless("false"),

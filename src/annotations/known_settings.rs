@@ -140,7 +140,6 @@ pub const SETTINGS: &[Known] = &[
     setting("proxy-cookie-path").unless("false"),
     setting("proxy-redirect-from").unless("false"),
     setting("proxy-redirect-to").unless("false"),
-    setting("limit-rate-after").unless("false"),
     setting("custom-http-errors"),
     setting("disable-proxy-intercept-errors").unless("false"),
     setting("proxy-set-headers"),

@@ -1,4 +1,4 @@
-//! `limit-rate`: how fast a client gets an answer.
+//! `limit-rate`, `limit-rate-after`: how fast a client gets an answer.
 
 use serde::Serialize;
 
@@ -12,6 +12,8 @@ use crate::value::number::Count;
 pub struct Rate {
     /// KiB in a second; 0: as fast as it can.
     pub kilobytes: Count,
+    /// KiB of each answer before that.
+    pub after: Count,
 }
 
 static RATE: Key = Key {
@@ -23,12 +25,23 @@ static RATE: Key = Key {
     ..Key::ROUTE
 };
 
+static AFTER: Key = Key {
+    name: "limit-rate-after",
+    settings: &["limit-rate-after"],
+    grammar: "a whole number of kilobytes, from 0 to 1000000",
+    default: "0",
+    doc: "How many kilobytes of each answer a client gets before `limit-rate` holds.",
+    ..Key::ROUTE
+};
+
 static SPEC: Spec = Spec {
     title: "Speed of answers",
-    keys: &[&RATE],
+    keys: &[&RATE, &AFTER],
     cases: &[
         Case::good("a megabyte in a second", &[("limit-rate", "1024")]),
         Case::bad("a unit", &[("limit-rate", "1m")], Reason::InvalidValue),
+        Case::good("the first second of a film at once", &[("limit-rate-after", "4096"), ("limit-rate", "1024")]),
+        Case::bad("negative", &[("limit-rate-after", "-1")], Reason::InvalidValue),
     ],
 };
 
@@ -42,5 +55,6 @@ impl super::Family for Family {
 
     fn read(&self, from: &mut Reader<'_>, into: &mut IngressPolicies) {
         from.set(&RATE, &mut into.policies.rate.kilobytes);
+        from.set(&AFTER, &mut into.policies.rate.after);
     }
 }

@@ -7,6 +7,7 @@ use crate::annotations::buffering::Buffering;
 use crate::annotations::rate::Rate;
 use crate::annotations::retries::{Failure, Retries};
 use crate::annotations::timeouts::Timeouts;
+use crate::value::number::Count;
 use crate::value::size::Size;
 
 /// The module of nginx that speaks to an upstream: the first part of the names of its directives.
@@ -68,11 +69,13 @@ impl<'a> Transfer<'a> {
 
     /// What concerns clients, whatever the upstream speaks.
     pub fn client(self) -> Vec<Directive> {
-        let Rate { kilobytes } = self.rate;
+        let Rate { kilobytes, after } = self.rate;
+        let size = |kilobytes: Count| Size::bytes(u64::from(kilobytes.get()) << 10).to_string();
         vec![
             directive("client_max_body_size", [self.body_size.0.to_string()]),
             directive("client_body_buffer_size", [self.buffering.request_memory.to_string()]),
-            directive("limit_rate", [Size::bytes(u64::from(kilobytes.get()) << 10).to_string()]),
+            directive("limit_rate", [size(kilobytes)]),
+            directive("limit_rate_after", [size(after)]),
         ]
     }
 
