@@ -1,8 +1,10 @@
 //! `coxswain check`: every problem of every object, for a person or for a machine. Nothing is changed anywhere.
 
 use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -11,6 +13,7 @@ use super::input::Input;
 use super::{layout, told};
 use crate::model::ProxyConfig;
 use crate::problem::{Problem, Severity, Subject};
+use crate::render::render;
 use crate::settings::{Flags, Settings};
 use crate::snapshot::Snapshot;
 use crate::translate::{HeldBack, translate};
@@ -38,14 +41,19 @@ enum Output {
 impl Check {
     /// Prints every problem. Exit code 1: something is rejected.
     pub fn run(self) -> ExitCode {
-        match self.findings() {
-            Ok(findings) => {
-                match self.output {
-                    Output::Text => print!("{findings}"),
-                    Output::Json => println!("{}", findings.json()),
-                }
-                ExitCode::from(u8::from(findings.rejected()))
+        let printed = self.findings().and_then(|findings| {
+            let text = match self.output {
+                Output::Text => findings.to_string(),
+                Output::Json => findings.json() + "\n",
+            };
+            match io::stdout().write_all(text.as_bytes()) {
+                // A reader that has read enough (`| head`) is no fault.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("printing"),
+                _ => Ok(findings),
             }
+        });
+        match printed {
+            Ok(findings) => ExitCode::from(u8::from(findings.rejected())),
             Err(error) => told(Err(error)),
         }
     }
@@ -53,9 +61,11 @@ impl Check {
     fn findings(&self) -> anyhow::Result<Findings> {
         let input = Input::read(&self.common)?;
         let mut findings = Findings::of(&input.snapshot, &input.flags, input.now);
+        let kind = self.common.proxy.proxy;
+        findings.add(render(&findings.config, kind, None)?.problems);
         // The proxy is asked only where somebody names it.
         if let Some(bin) = &self.common.proxy.proxy_bin {
-            let refused = layout::refused_by(bin, &findings.config, self.common.proxy.proxy)?;
+            let refused = layout::refused_by(bin, &findings.config, kind)?;
             findings.add(refused);
         }
         Ok(findings)
@@ -92,6 +102,11 @@ impl Findings {
             a.subject.cmp(&b.subject).then(key(a).cmp(&key(b))).then(a.cmp(b))
         });
         self.problems.dedup();
+    }
+
+    /// The problems, by object.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
     }
 
     /// Whether anything is not served because of what an object says: then the exit code is 1.

@@ -88,16 +88,26 @@ impl<'a> Hosts<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// Enters a claim on a path.
-    pub fn claim(&mut self, host: &HostMatch, claim: Claim<'a>, problems: &mut Vec<Problem>) {
-        let precedence = Precedence::of(&claim.path);
-        match self.claims.get(&precedence) {
-            None => drop(self.claims.insert(precedence, claim)),
-            Some(winner) => {
-                let what = format!("the {} of {}", described(&claim.path), named(host));
-                problems.push(lost(&claim, winner, &claim.place.field(".path"), &what));
-            }
-        }
+    /// Whether a path is free for `by`; the loser of a conflict is told.
+    pub fn is_free(
+        &self,
+        host: &HostMatch,
+        path: &PathMatch,
+        by: &Ours<'_>,
+        place: Place,
+        problems: &mut Vec<Problem>,
+    ) -> bool {
+        let winner = self.claims.get(&Precedence::of(path));
+        problems.extend(winner.map(|winner| {
+            let what = format!("the {} of {}", described(path), named(host));
+            lost(by, winner, place.field(".path"), &what)
+        }));
+        winner.is_none()
+    }
+
+    /// Enters a claim on a path that is free.
+    pub fn claim(&mut self, claim: Claim<'a>) {
+        self.claims.insert(Precedence::of(&claim.path), claim);
     }
 
     /// Enters a claim on the paths that nobody else claims.
@@ -106,7 +116,7 @@ impl<'a> Host<'a> {
             None => self.rest = Some(claim),
             Some(winner) => {
                 let what = format!("the default backend of {}", named(host));
-                problems.push(lost(&claim, winner, &claim.place.field(""), &what));
+                problems.push(lost(claim.by, winner, claim.place.field(""), &what));
             }
         }
     }
@@ -173,14 +183,14 @@ fn everything(answer: Answer, redirect_to_https: bool, source: Option<Subject>) 
     Route { path: PathMatch::Prefix(RulePath::root()), action, redirect_to_https, policies, backend, source }
 }
 
-fn lost(claim: &Claim<'_>, winner: &Claim<'_>, field: &str, what: &str) -> Problem {
-    let subject = &claim.by.subject;
+fn lost(by: &Ours<'_>, winner: &Claim<'_>, field: String, what: &str) -> Problem {
+    let subject = &by.subject;
     if winner.by.subject == *subject {
         let message = format!("{what} stands in this Ingress already, at {}", winner.place.field(""));
         return subject.degraded(Reason::ConflictLost, field, message, "the first one counts");
     }
     let winning = &winner.by.subject;
-    let message = format!("{what} belongs to {winning}, {}", winner.by.precedes(claim.by));
+    let message = format!("{what} belongs to {winning}, {}", winner.by.precedes(by));
     subject.degraded(Reason::ConflictLost, field, message, &format!("{winning} answers these requests"))
 }
 

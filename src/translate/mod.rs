@@ -78,7 +78,7 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings, held: &HeldBack, now:
     let rest = backends.controller_default(settings, &mut problems);
     let hosts = hosts.finish(settings, rest);
     let mut upstreams = backends.into_upstreams();
-    // What only a loser of a conflict names is not needed.
+    // A default backend may be left without anything to answer.
     let named: BTreeSet<&UpstreamId> = hosts.iter().flat_map(|host| &host.routes).filter_map(forwarded).collect();
     upstreams.retain(|id, _| named.contains(id));
     problems.sort();

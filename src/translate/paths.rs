@@ -73,7 +73,7 @@ fn parse_noting(
     let text = match (text, kind) {
         ("", PathType::ImplementationSpecific) => "/",
         ("", _) => {
-            let message = format!("has no path; with the pathType {} it must have one", given.path_type);
+            let message = format!("the path is missing; with the pathType {} there must be one", given.path_type);
             return Err(Note::not_served(".path", Reason::InvalidPath, message));
         }
         (text, _) => text,
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_path_is_told() {
         let plain = policies(false, None);
-        check("Prefix", "", &plain, "has no path; with the pathType Prefix it must have one");
+        check("Prefix", "", &plain, "the path is missing; with the pathType Prefix there must be one");
         check(
             "prefix",
             "/",

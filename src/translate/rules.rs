@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend, IngressR
 use super::backends::{Answer, Backends};
 use super::hosts::{Claim, Hosts};
 use super::ingresses::{Closed, Ours};
-use super::paths;
+use super::paths::{self, Parsed};
 use crate::model::{Action, PathMatch};
 use crate::problem::{Problem, Reason};
 use crate::settings::Settings;
@@ -57,8 +57,10 @@ pub fn claim<'a>(
         let named = hosts.name(&host, ingress);
         for (path_number, path) in rule.http.iter().flat_map(|http| &http.paths).enumerate() {
             let place = Place::Path(number, path_number);
-            if let Some(claim) = path_claim(ingress, place, path, settings, backends, problems) {
-                named.claim(&host, claim, problems);
+            let Some(parsed) = parsed(ingress, place, path, settings, problems) else { continue };
+            // What lost needs no backend: nothing of it is served.
+            if named.is_free(&host, &parsed.path, ingress, place, problems) {
+                named.claim(path_claim(ingress, place, path, parsed, backends, problems));
             }
         }
         own.insert(host);
@@ -92,25 +94,33 @@ fn host(ingress: &Ours<'_>, number: usize, rule: &IngressRule, problems: &mut Ve
     }
 }
 
+/// What a path matches, unless it is not served at all.
+fn parsed(
+    ingress: &Ours<'_>,
+    place: Place,
+    path: &HTTPIngressPath,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Option<Parsed> {
+    let (parsed, notes) = paths::parse(path, &ingress.policies, settings.strict_validate_path_type);
+    problems.extend(notes.into_iter().map(|note| note.told(&ingress.subject, place)));
+    let held = ingress.closed == Some(Closed::Held);
+    parsed.filter(|parsed| !held || !matches!(parsed.path, PathMatch::Regex(_)))
+}
+
 fn path_claim<'a>(
     ingress: &'a Ours<'a>,
     place: Place,
     path: &'a HTTPIngressPath,
-    settings: &Settings,
+    parsed: Parsed,
     backends: &mut Backends<'a>,
     problems: &mut Vec<Problem>,
-) -> Option<Claim<'a>> {
-    let (parsed, notes) = paths::parse(path, &ingress.policies, settings.strict_validate_path_type);
-    problems.extend(notes.into_iter().map(|note| note.told(&ingress.subject, place)));
-    let parsed = parsed?;
-    if ingress.closed == Some(Closed::Held) && matches!(parsed.path, PathMatch::Regex(_)) {
-        return None;
-    }
+) -> Claim<'a> {
     let mut answer = answer(ingress, place, &path.backend, &parsed.path, backends, problems);
     if matches!(answer.action, Action::Forward(_)) {
         answer.policies.rewrite = parsed.rewrite;
     }
-    Some(Claim { by: ingress, place, path: parsed.path, answer })
+    Claim { by: ingress, place, path: parsed.path, answer }
 }
 
 fn answer<'a>(
