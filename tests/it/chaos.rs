@@ -352,12 +352,12 @@ async fn a_hostile_agents_side_neither_stops_the_controller_nor_reaches_a_termin
     let world = World::new().await;
     let secret = setup.folder().join("secret");
     fs::write(&secret, "TOP SECRET").unwrap();
-    // An nginx that fails a test with terminal escapes in its words, whenever the configuration names `evil.test`.
+    // An nginx that fails a test with terminal escapes in its words, whenever the configuration has the size 4711.
     let nginx = setup.nginx().display().to_string();
     let wrapper = setup.folder().join("nginx-wrapper");
     let script = format!(
         "#!/bin/sh\nfor a in \"$@\"; do p=$q; q=$a; [ \"$p\" = -p ] && dir=$a; [ \"$p\" = -c ] && conf=$a; [ \"$a\" = -t ] && test=1; done\n\
-         if [ \"$test\" ] && grep -q evil.test \"$dir/$conf\"; then\n\
+         if [ \"$test\" ] && grep -qw 4711 \"$dir/$conf\"; then\n\
          printf 'nginx: [emerg] \\033[31mred\\033]0;title\\007\\r\\bbad \\302\\233 words in %s/%s:3\\n' \"$dir\" \"$conf\" >&2; exit 1; fi\n\
          exec {nginx} \"$@\"\n"
     );
@@ -384,7 +384,10 @@ async fn a_hostile_agents_side_neither_stops_the_controller_nor_reaches_a_termin
         run.write("changing.yaml", &world.changing(n));
         serves(&run, &format!("n{n}.test")).await;
     }
-    run.write("evil.yaml", &Ingress::new("evil").host("evil.test").path("Prefix", "/", "web").yaml());
+    run.write(
+        "evil.yaml",
+        &Ingress::new("evil").ours("proxy-body-size", "4711").host("evil.test").path("Prefix", "/", "web").yaml(),
+    );
     run.says("bad").await;
     run.write("changing.yaml", &world.changing(100));
     serves(&run, "n100.test").await;
