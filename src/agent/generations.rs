@@ -104,6 +104,11 @@ impl Generations {
         self.0.first().map(|generation| generation.workers.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// The workers of all generations.
+    pub fn workers(&self) -> Vec<i32> {
+        self.0.iter().flat_map(|generation| &generation.workers).copied().collect()
+    }
+
     /// Where the newest workers ask for endpoints.
     pub fn client(&self) -> Option<&dns::Client> {
         self.0.first()?.client.as_ref()

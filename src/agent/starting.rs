@@ -129,7 +129,7 @@ impl Steering {
         let folders = [self.volume.release(digest), self.volume.current()];
         let folders = [folders[0].as_path(), folders[1].as_path()];
         let bound = self.settings.reload_timeout + 3 * self.longest;
-        let awaited = Awaited { stamp: &stamp, former: &[], since, bound, folders: &folders };
+        let awaited = Awaited { stamp: &stamp, former: &[], old: &[], since, bound, folders: &folders };
         let observed =
             observe(here(), master, &self.log, awaited).await.map_err(|Failed { rejection, .. }| rejection)?;
         self.learn(observed, free);

@@ -14,7 +14,7 @@ use super::memory;
 use super::nginx::includes::Includes;
 use super::nginx::observe::{Awaited, Failed, Observed, observe};
 use super::nginx::rejection::Rejection;
-use super::nginx::status;
+use super::nginx::{Master, status};
 use super::steering::{InForce, Steering, here, millis};
 use super::wishes;
 use crate::volume::{Digest, Manifest, Timings, Volume};
@@ -70,7 +70,7 @@ impl Steering {
         let free = memory::free();
         let since = self.log.now();
         self.look_at_workers();
-        let former = self.generations.newest();
+        let (former, old) = (self.generations.newest(), self.generations.workers());
         let Some(master) = &self.master else {
             return Err(Failed { rejection: Rejection::environment("nginx has ended"), refused: false });
         };
@@ -85,7 +85,7 @@ impl Steering {
         let folders = self.folders(digest);
         let folders = [folders[0].as_path(), folders[1].as_path()];
         let bound = self.settings.reload_timeout + 3 * self.longest;
-        let awaited = Awaited { stamp: &stamp, former: &former, since, bound, folders: &folders };
+        let awaited = Awaited { stamp: &stamp, former: &former, old: &old, since, bound, folders: &folders };
         let observed = observe(here(), master, &self.log, awaited).await?;
         crate::fault::point("after-observe");
         self.learn(observed, free);
@@ -154,7 +154,9 @@ impl Steering {
     /// Whether the workers still answer with the stamp they had.
     async fn serves_still(&self, former: &InForce) -> bool {
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(5) {
+        // New workers may have died at once, after which the old ones were told to go: nobody is left to answer.
+        let serving = |master: &Master| master.workers().iter().any(|worker| !worker.draining);
+        while begun.elapsed() < Duration::from_secs(5) && self.master.as_ref().is_some_and(serving) {
             match status::stamp(here()).await {
                 Ok(stamp) => return stamp == former.stamp,
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -177,7 +179,7 @@ impl Steering {
                 break;
             }
             self.tell();
-            let gone = self.master.as_ref().is_none_or(super::nginx::Master::is_gone);
+            let gone = self.master.as_ref().is_none_or(Master::is_gone);
             if gone || (self.settled && wishes::desired(&self.volume) != wanted) {
                 return;
             }

@@ -79,10 +79,10 @@ impl Log {
         self.kept().next
     }
 
-    /// What this process has said since then that may be why a reload failed.
-    pub fn severe_since(&self, since: u64, pid: i32) -> Vec<String> {
+    /// What has been said since then that may be why a start or a reload failed, except by these processes.
+    pub fn severe_since(&self, since: u64, except: &[i32]) -> Vec<String> {
         let kept = self.kept();
-        let ours = kept.severe.iter().filter(|(number, line)| *number >= since && line.pid == pid);
+        let ours = kept.severe.iter().filter(|(number, line)| *number >= since && !except.contains(&line.pid));
         ours.map(|(_, line)| line.text.clone()).collect()
     }
 
@@ -168,10 +168,10 @@ mod tests {
         say(1, "error", "not severe");
         say(2, "emerg", "another process");
         say(1, "crit", "ngx_slab_alloc() failed");
-        assert_eq!(log.severe_since(since, 1), ["2026/11/24 11:00:00 [crit] 1#0: ngx_slab_alloc() failed"]);
+        assert_eq!(log.severe_since(since, &[2]), ["2026/11/24 11:00:00 [crit] 1#0: ngx_slab_alloc() failed"]);
         for _ in 0..2 * KEPT {
             say(1, "emerg", "again");
         }
-        assert_eq!(log.severe_since(0, 1).len(), KEPT);
+        assert_eq!(log.severe_since(0, &[]).len(), KEPT);
     }
 }

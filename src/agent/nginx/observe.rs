@@ -18,7 +18,7 @@ const ALONE: Duration = Duration::from_millis(150);
 /// How many answers in a row are needed besides.
 const ANSWERS: u32 = 10;
 
-/// After a severe line of the master, how long the new workers may still take: not every such line is fatal.
+/// After a severe line of the master or of a new worker, how long the new workers may still take: not every such line is fatal.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The pause between two looks.
@@ -30,6 +30,8 @@ pub struct Awaited<'a> {
     pub stamp: &'a Stamp,
     /// The workers that must have gone.
     pub former: &'a [i32],
+    /// All workers that were there before: what they say now is about their own end.
+    pub old: &'a [i32],
     /// Severe lines from here on count.
     pub since: u64,
     /// When to give up.
@@ -65,7 +67,7 @@ pub async fn observe(folder: &Path, master: &Master, log: &Log, awaited: Awaited
     let mut severe: Option<Instant> = None;
     loop {
         if master.is_gone() {
-            let lines = log.severe_since(awaited.since, master.pid());
+            let lines = log.severe_since(awaited.since, awaited.old);
             let words = Rejection::from_words(&lines, awaited.folders);
             let rejection = words.unwrap_or_else(|| master.rejection(awaited.folders));
             return Err(Failed { rejection, refused: false });
@@ -87,7 +89,7 @@ pub async fn observe(folder: &Path, master: &Master, log: &Log, awaited: Awaited
                 return Ok(Observed { reload: first - begun, observe: first.elapsed() });
             }
         } else {
-            let lines = log.severe_since(awaited.since, master.pid());
+            let lines = log.severe_since(awaited.since, awaited.old);
             if let Some(rejection) = refusal(&lines, &awaited)
                 && severe.get_or_insert_with(Instant::now).elapsed() >= GRACE
             {
@@ -108,7 +110,7 @@ fn all_gone(master: &Master, former: &[i32]) -> bool {
     former.is_empty() || master.workers().iter().all(|worker| worker.draining || !former.contains(&worker.pid))
 }
 
-/// What the master's lines mean. A `bind()` that failed is tried again five times before nginx gives up.
+/// What the lines mean. A `bind()` that failed is tried again five times before nginx gives up.
 fn refusal(lines: &[String], awaited: &Awaited<'_>) -> Option<Rejection> {
     let mut severe = lines.iter().filter(|line| !line.contains(" bind() to "));
     severe.next()?;

@@ -40,6 +40,8 @@ pub struct Sidecar {
 /// A release to be written.
 #[derive(Clone)]
 pub struct Release {
+    /// Beside `http`.
+    pub main: String,
     /// Within `http`.
     pub http: String,
     /// Within the server on `Sidecar::port`.
@@ -65,7 +67,7 @@ impl Release {
             error_log_level: LogLevel::Notice,
             worker_shutdown_timeout: 240,
         };
-        Self { http: String::new(), server: text.to_owned(), changed: None, manifest }
+        Self { main: String::new(), http: String::new(), server: text.to_owned(), changed: None, manifest }
     }
 
     pub fn http(mut self, text: &str) -> Self {
@@ -82,11 +84,11 @@ impl Release {
     fn conf(&self, port: u16) -> String {
         format!(
             "include ../../../out/local-main.conf;\ninclude ../../../out/local-workers.conf;\n\
-             events {{ worker_connections 512; }}\nhttp {{\n\
+             {}\nevents {{ worker_connections 512; }}\nhttp {{\n\
              include ../../../out/local-http.conf;\nlog_format upstreaminfo '$request';\n\
              include ../../../out/local-access-log.conf;\nkeepalive_min_timeout 10s;\n{}\n\
              server {{\n    listen 127.0.0.1:{port};\n    {}\n}}\n}}\n",
-            self.http, self.server
+            self.main, self.http, self.server
         )
     }
 }

@@ -109,6 +109,23 @@ async fn what_only_the_reload_refuses_is_rejected_and_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workers_that_cannot_live_with_a_release_are_a_rejection_too() {
+    let Some((sidecar, first)) = Sidecar::serving("one").await else { return };
+    let traffic = sidecar.traffic();
+    traffic.goes_on(20).await;
+    // The test says nothing of it, the reload goes through, and every new worker ends at once.
+    let bad = sidecar.publish(&Release { main: "working_directory /nowhere;".into(), ..Release::saying("two") });
+    let report = sidecar.reports(&bad, Outcome::Rejected).await;
+    assert_eq!(report.class, Some(FaultClass::Content));
+    assert!(report.message.contains("chdir(\"/nowhere\") failed (2:"), "{report:?}");
+    sidecar.serves("one").await;
+    assert_eq!(sidecar.current(), Some(first));
+    let next = sidecar.publish(&Release::saying("three"));
+    sidecar.accepts(&next).await;
+    traffic.lost_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn trials_are_tested_and_never_put_in_force() {
     let Some((sidecar, first)) = Sidecar::serving("one").await else { return };
     let good = sidecar.try_out(&Release::saying("trial"));
