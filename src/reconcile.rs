@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use k8s_openapi::api::networking::v1::Ingress;
 use tracing::{error, info, warn};
 
 use self::told::Told;
@@ -51,7 +50,7 @@ pub struct Reconciler {
     setup: Setup,
     live: Live,
     quarantine: Quarantine,
-    snapshot: Option<Arc<Snapshot>>,
+    wish: Option<Wish>,
     newest: Option<Newest>,
     asked: Option<Asked>,
     good: Option<(Digest, Good)>,
@@ -60,14 +59,26 @@ pub struct Reconciler {
     told: Told,
     /// What is wrong around us, by what was being done.
     faults: BTreeMap<&'static str, String>,
+    view: Arc<View>,
 }
 
-/// What the newest snapshot means.
+/// What the newest snapshot means with nobody held back.
+struct Wish {
+    snapshot: Arc<Snapshot>,
+    settings: Settings,
+    /// What arrival and settings tell.
+    problems: Vec<Problem>,
+    config: Arc<ProxyConfig>,
+    /// What translation tells.
+    told: Vec<Problem>,
+    at: Instant,
+}
+
+/// What is to be in force.
 struct Newest {
     attempt: Attempt,
     held: HeldBack,
     problems: Vec<Problem>,
-    at: Instant,
     /// It was written to `live/`.
     live: bool,
     /// It was rendered, and published if that was due.
@@ -111,65 +122,77 @@ impl Reconciler {
             live: Live::new(setup.publisher.disk().clone()),
             setup,
             quarantine: Quarantine::default(),
-            snapshot: None,
+            wish: None,
             newest: None,
             asked: None,
             good: None,
             trial: None,
             told: Told::default(),
             faults: BTreeMap::new(),
+            view: Arc::default(),
         }
     }
 
     /// The objects are these now.
     pub fn take_up(&mut self, mut snapshot: Snapshot) {
         snapshot.generated_certificate = Some(self.setup.generated.clone());
-        self.snapshot = Some(Arc::new(snapshot));
-        self.translate();
-        self.look();
+        self.translate(Arc::new(snapshot));
+        self.advance(true);
     }
 
     /// Does whatever is due.
     pub fn look(&mut self) {
-        if self.newest.as_ref().is_some_and(|newest| newest.at.elapsed() > STALE) {
-            self.translate();
+        let stale = self.wish.as_ref().filter(|wish| wish.at.elapsed() > STALE).map(|wish| wish.snapshot.clone());
+        if let Some(snapshot) = &stale {
+            self.translate(snapshot.clone());
         }
-        // Each round ends with a question to the agent; a few are answered already.
-        while self.hear() || self.hear_of_trial() || self.write_live() || self.publish() || self.ask() {}
-        self.tell();
+        self.advance(stale.is_some());
     }
 
     /// How things stand.
-    pub fn view(&self) -> View {
-        View {
-            config: self.newest.as_ref().map(|newest| newest.attempt.config.clone()),
-            snapshot: self.snapshot.clone(),
-            problems: self.problems(),
-            in_force: self.good.as_ref().map(|(_, good)| good.config.clone()),
-            held: self.quarantine.held_back().0.into_keys().collect(),
-            report: self.asked.as_ref().and_then(|asked| asked.report.clone()),
-            faults: self.faults.values().cloned().collect(),
+    pub fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// Goes on for as long as there is something to do. Each round ends with a question to the agent; a few are
+    /// answered already.
+    fn advance(&mut self, mut changed: bool) {
+        let faults = self.faults.clone();
+        while self.hear() || self.hear_of_trial() || self.write_live() || self.publish() || self.ask() {
+            changed = true;
+        }
+        let global = self.quarantine.global().map(|words| {
+            format!("the proxy refuses what holds for all; the former configuration stays in force: {words}")
+        });
+        self.fault("global", global);
+        if changed || faults != self.faults {
+            self.tell();
         }
     }
 
-    fn translate(&mut self) {
-        let Some(snapshot) = self.snapshot.clone() else { return };
-        let now =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
+    fn translate(&mut self, snapshot: Arc<Snapshot>) {
         let (settings, mut problems) = Settings::read(&self.setup.flags, &snapshot);
-        let mut translation = translate(&snapshot, &settings, &HeldBack::default(), now);
-        let wish = Arc::new(translation.config);
-        self.quarantine.review(&wish);
-        let held = self.quarantine.held_back();
-        let mut config = wish.clone();
-        if !held.0.is_empty() {
-            translation = translate(&snapshot, &settings, &held, now);
-            config = Arc::new(translation.config);
-        }
         problems.extend(snapshot.problems.iter().cloned());
-        problems.append(&mut translation.problems);
-        let attempt = Attempt { config, wish, snapshot };
-        self.newest = Some(Newest { attempt, held, problems, at: Instant::now(), live: false, published: false });
+        let translation = translate(&snapshot, &settings, &HeldBack::default(), seconds());
+        let (config, told) = (Arc::new(translation.config), translation.problems);
+        self.quarantine.review(&config);
+        self.wish = Some(Wish { snapshot, settings, problems, config, told, at: Instant::now() });
+        self.hold_back();
+    }
+
+    /// Makes what is to be in force of what is wished and who is held back.
+    fn hold_back(&mut self) {
+        let Some(wish) = &self.wish else { return };
+        let held = self.quarantine.held_back();
+        let (config, told) = if held.0.is_empty() {
+            (wish.config.clone(), wish.told.clone())
+        } else {
+            let translation = translate(&wish.snapshot, &wish.settings, &held, seconds());
+            (Arc::new(translation.config), translation.problems)
+        };
+        let problems = wish.problems.iter().cloned().chain(told).collect();
+        let attempt = Attempt { config, wish: wish.config.clone(), snapshot: wish.snapshot.clone() };
+        self.newest = Some(Newest { attempt, held, problems, live: false, published: false });
     }
 
     /// Reads the agent's answer to what it was asked. Each of these steps says whether it changed anything.
@@ -188,8 +211,7 @@ impl Reconciler {
         match (report.outcome, report.class) {
             (Outcome::Accepted, _) => {
                 info!(release, ms.test = report.timings.validate, ms.reload = report.timings.reload, "in force");
-                let good = Good { config: asked.attempt.config.clone(), ingresses: forms(&asked.attempt, &asked.held) };
-                self.good = Some((asked.digest.clone(), good));
+                self.good = Some((asked.digest.clone(), asked.good()));
                 self.quarantine.accepted(self.good.as_ref().map(|(_, good)| good));
                 self.clean_up();
                 self.fault("agent", None);
@@ -279,7 +301,7 @@ impl Reconciler {
             }
         };
         let digest = rendering.release.digest.clone();
-        let mut asked = Asked {
+        let asked = Asked {
             digest: digest.clone(),
             attempt: newest.attempt.clone(),
             held: newest.held.clone(),
@@ -288,16 +310,9 @@ impl Reconciler {
             since: Instant::now(),
             report: None,
         };
-        if let Some(former) = self.asked.as_mut().filter(|former| former.digest == digest) {
+        if self.asked.as_ref().is_some_and(|asked| asked.digest == digest) {
             newest.published = true;
-            (asked.since, asked.report) = (former.since, former.report.clone());
-            let again = asked.report.as_ref().filter(|report| refused_for_its_content(report)).cloned();
-            *former = asked;
-            let Some(report) = again else { return true };
-            // What it changed to, or who was held back, makes no difference to the proxy.
-            let good = self.good.as_ref().map(|(_, good)| good);
-            self.quarantine.refused(&former.attempt, None, &report.message, good);
-            self.translate_again();
+            self.ask_for_the_same(asked);
             return true;
         }
         if let Err(error) = self.setup.publisher.publish(&rendering.release) {
@@ -310,6 +325,22 @@ impl Reconciler {
         self.asked = Some(asked);
         self.fault("publish", None);
         true
+    }
+
+    /// The newest configuration differs in nothing that a release holds from the one that was asked for.
+    fn ask_for_the_same(&mut self, asked: Asked) {
+        let Some(former) = self.asked.replace(asked) else { return };
+        let Some(asked) = &mut self.asked else { return };
+        (asked.since, asked.report) = (former.since, former.report);
+        let Some(report) = &asked.report else { return };
+        if report.outcome == Outcome::Accepted {
+            self.good = Some((asked.digest.clone(), asked.good()));
+        } else if report.outcome == Outcome::Rejected && report.class != Some(FaultClass::Environment) {
+            // What changed, or who was held back, makes no difference to the proxy.
+            let good = self.good.as_ref().map(|(_, good)| good);
+            self.quarantine.refused(&asked.attempt, None, &report.message, good);
+            self.translate_again();
+        }
     }
 
     /// Has the agent test what the search for a culprit asks for.
@@ -347,7 +378,7 @@ impl Reconciler {
     fn translate_again(&mut self) {
         let held = self.quarantine.held_back();
         if self.newest.as_ref().is_some_and(|newest| newest.held != held) {
-            self.translate();
+            self.hold_back();
         }
     }
 
@@ -391,12 +422,17 @@ impl Reconciler {
     }
 
     fn tell(&mut self) {
-        let global = self.quarantine.global().map(|words| {
-            format!("the proxy refuses what holds for all, whatever the Ingresses say; the former configuration stays: {words}")
-        });
-        self.fault("global", global);
         let problems = self.problems();
-        self.told.tell(problems);
+        self.told.tell(&problems);
+        self.view = Arc::new(View {
+            config: self.newest.as_ref().map(|newest| newest.attempt.config.clone()),
+            snapshot: self.wish.as_ref().map(|wish| wish.snapshot.clone()),
+            problems,
+            in_force: self.good.as_ref().map(|(_, good)| good.config.clone()),
+            held: self.quarantine.held_back().0.into_keys().collect(),
+            report: self.asked.as_ref().and_then(|asked| asked.report.clone()),
+            faults: self.faults.values().cloned().collect(),
+        });
     }
 
     /// Notes that something around us is wrong, or no longer; tells it once. Never a change worth another round.
@@ -417,20 +453,23 @@ impl Reconciler {
     }
 }
 
-fn refused_for_its_content(report: &Report) -> bool {
-    report.outcome == Outcome::Rejected && report.class != Some(FaultClass::Environment)
+impl Asked {
+    /// What the proxy has taken, if it has taken this.
+    fn good(&self) -> Good {
+        let mut ingresses = self.attempt.snapshot.ingresses.clone();
+        for (name, form) in &self.held.0 {
+            match form {
+                Some(form) => drop(ingresses.insert(name.clone(), form.clone())),
+                None => drop(ingresses.remove(name)),
+            }
+        }
+        Good { config: self.attempt.config.clone(), ingresses }
+    }
 }
 
-/// The Ingresses in the form in which a configuration has them.
-fn forms(attempt: &Attempt, held: &HeldBack) -> BTreeMap<ObjectName, Arc<Ingress>> {
-    let mut forms = attempt.snapshot.ingresses.clone();
-    for (name, form) in &held.0 {
-        match form {
-            Some(form) => drop(forms.insert(name.clone(), form.clone())),
-            None => drop(forms.remove(name)),
-        }
-    }
-    forms
+/// Seconds since 1970.
+fn seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ async fn serve(common: Common, log: &Log, publisher: Publisher, folder: &Path) -
         let agent = Agent::start(&common.proxy, log, folder)?;
         (Source::files(Files::new(common.files.clone())), Some(agent), None)
     };
-    let views = watch::Sender::new(View::default());
+    let views = watch::Sender::new(reconciler.view());
     if let Some(path) = common.cluster.debug_socket.clone() {
         let answers = Arc::new(Answers(views.subscribe()));
         tokio::spawn(async move {
@@ -139,7 +139,7 @@ async fn serve(common: Common, log: &Log, publisher: Publisher, folder: &Path) -
         let view = reconciler.view();
         health.beat();
         health.say(view.faults.iter().cloned().chain(source.missing()).collect());
-        numbers.count(&view, source.snapshot().is_some());
+        numbers.count(&view, source.missing().is_empty());
         if let Some(teller) = &mut teller {
             teller.tell(&view);
         }
@@ -149,7 +149,7 @@ async fn serve(common: Common, log: &Log, publisher: Publisher, folder: &Path) -
                 print!("{}", summary::of(config, &common));
             }
         }
-        views.send_replace(view);
+        views.send_if_modified(|last| !Arc::ptr_eq(&std::mem::replace(last, view.clone()), &view));
     }
     info!("stopping; the proxy serves on by itself");
     if let Some(teller) = teller {
@@ -180,12 +180,12 @@ async fn ended(agent: &mut Option<Agent>) -> std::io::Result<ExitStatus> {
 struct Numbers {
     metrics: Arc<Metrics>,
     arrived: Option<Instant>,
-    seen: View,
+    seen: Arc<View>,
 }
 
 impl Numbers {
     fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, arrived: None, seen: View::default() }
+        Self { metrics, arrived: None, seen: Arc::default() }
     }
 
     /// A change arrived.
@@ -193,8 +193,11 @@ impl Numbers {
         self.arrived.get_or_insert_with(Instant::now);
     }
 
-    fn count(&mut self, view: &View, listed: bool) {
+    fn count(&mut self, view: &Arc<View>, listed: bool) {
         self.metrics.listed(listed);
+        if Arc::ptr_eq(&self.seen, view) {
+            return;
+        }
         if let Some(report) = view.report.as_ref().filter(|report| self.seen.report.as_ref() != Some(report)) {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
             self.metrics.report(report, now);

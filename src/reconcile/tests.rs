@@ -170,6 +170,8 @@ fn unchanged_objects_publish_nothing_and_endpoints_need_no_release() {
     assert_eq!(bench.agent.releases, 1);
     let live = fs::read_dir(bench.agent.volume.endpoints()).unwrap().next().unwrap().unwrap().path();
     assert!(fs::read_to_string(live).unwrap().contains("127.0.0.5:80"));
+    let view = bench.reconciler.view();
+    assert!(view.config == view.in_force, "what changed without a release is in force");
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn a_global_part_that_is_refused_blames_nobody() {
     bench.take_up(&objects(3, &[]));
     bench.settle();
     assert_eq!((bench.held().len(), bench.agent.tests), (0, 1));
-    let faults = bench.reconciler.view().faults;
+    let faults = bench.reconciler.view().faults.clone();
     assert!(faults.iter().any(|fault| fault.contains("refuses what holds for all")), "{faults:?}");
     bench.agent.bad.clear();
     bench.take_up(&objects(4, &[]));

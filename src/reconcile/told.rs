@@ -14,12 +14,12 @@ const MOST: usize = 50;
 pub struct Told(BTreeSet<Problem>);
 
 impl Told {
-    /// Tells what is new among all problems there are.
-    pub fn tell(&mut self, problems: Vec<Problem>) {
-        let problems: BTreeSet<Problem> = problems.into_iter().collect();
-        if problems == self.0 {
+    /// Tells what is new among all problems there are, which come sorted.
+    pub fn tell(&mut self, problems: &[Problem]) {
+        if problems.iter().eq(&self.0) {
             return;
         }
+        let problems: BTreeSet<Problem> = problems.iter().cloned().collect();
         let new: Vec<&Problem> = problems.difference(&self.0).collect();
         for problem in new.iter().take(MOST) {
             let field = &problem.field;

@@ -45,7 +45,7 @@ pub struct Teller {
     outcomes: watch::Sender<Option<Arc<Outcome>>>,
     basis: watch::Sender<Option<Basis>>,
     faults: watch::Sender<Vec<String>>,
-    last: Option<View>,
+    last: Option<Arc<View>>,
     tasks: JoinSet<()>,
 }
 
@@ -97,7 +97,7 @@ impl Teller {
     }
 
     /// Hands on how things stand.
-    pub fn tell(&mut self, view: &View) {
+    pub fn tell(&mut self, view: &Arc<View>) {
         self.faults.send_if_modified(|faults| {
             let changed = *faults != view.faults;
             faults.clone_from(&view.faults);
@@ -107,7 +107,7 @@ impl Teller {
         if self.last.as_ref().is_some_and(|last| same(last, view)) {
             return;
         }
-        self.last = Some(view.clone());
+        self.last = Some(Arc::clone(view));
         let outcome = self.outcome(snapshot, view);
         let (settings, _) = Settings::read(&self.flags, snapshot);
         let problems = Arc::new(outcome.problems.clone());

@@ -1,6 +1,7 @@
 //! What an operator may ask on `--debug-socket`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -11,7 +12,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Answers from how things stood last.
-pub struct Answers(pub watch::Receiver<View>);
+pub struct Answers(pub watch::Receiver<Arc<View>>);
 
 impl Debug for Answers {
     fn names(&self) -> Vec<&'static str> {
