@@ -40,7 +40,7 @@ impl super::Family for Family {
         if canary {
             into.canary = true;
             let effect = "the Ingress is left out; the Ingresses of the same host and path get all requests";
-            from.refuse(&CANARY, Severity::Rejected, "is not supported yet", effect);
+            from.refuse(&CANARY, (Severity::Rejected, Reason::NotSupported), "is not supported yet", effect);
         }
     }
 }

@@ -60,7 +60,8 @@ pub trait Family: Sync {
     }
 }
 
-/// All families, in the order of the reference.
+/// All families, in the order of the reference. They read in this order too: a family may look at what those before it
+/// have read.
 pub const FAMILIES: &[&dyn Family] = &[
     &backend_protocol::Family,
     &body_size::Family,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::spec::{Case, Key, Spec};
 use super::{IngressPolicies, Reader};
-use crate::problem::Reason;
+use crate::problem::{Reason, Severity};
 use crate::value::number::Count;
 
 /// How fast a client gets an answer, over each connection; HTTP/2: each request.
@@ -21,7 +21,8 @@ static RATE: Key = Key {
     settings: &["limit-rate"],
     grammar: "a whole number of kilobytes in a second, from 0 to 1000000",
     default: "0",
-    doc: "How fast a client gets each answer, in kilobytes (1024 bytes) in a second. With `0` there is no limit.",
+    doc: "How fast a client gets each answer, in kilobytes (1024 bytes) in a second. With `0` there is no limit. \
+          It counts for what is read ahead, so it needs `proxy-buffering`.",
     ..Key::ROUTE
 };
 
@@ -38,9 +39,10 @@ static SPEC: Spec = Spec {
     title: "Speed of answers",
     keys: &[&RATE, &AFTER],
     cases: &[
-        Case::good("a megabyte in a second", &[("limit-rate", "1024")]),
+        Case::good("a megabyte in a second", &[("limit-rate", "1024"), ("proxy-buffering", "on")]),
+        Case::bad("an answer that is passed on as it comes", &[("limit-rate", "1024")], Reason::OutOfPlace),
         Case::bad("a unit", &[("limit-rate", "1m")], Reason::InvalidValue),
-        Case::good("the first second of a film at once", &[("limit-rate-after", "4096"), ("limit-rate", "1024")]),
+        Case::good("the first second of a film at once", &[("limit-rate-after", "4096")]),
         Case::bad("negative", &[("limit-rate-after", "-1")], Reason::InvalidValue),
     ],
 };
@@ -56,5 +58,11 @@ impl super::Family for Family {
     fn read(&self, from: &mut Reader<'_>, into: &mut IngressPolicies) {
         from.set(&RATE, &mut into.policies.rate.kilobytes);
         from.set(&AFTER, &mut into.policies.rate.after);
+        let limited = into.policies.rate.kilobytes != Count::default();
+        if limited && !into.policies.buffering.responses && from.says(&RATE) {
+            // nginx drops the limit of an answer that it does not buffer.
+            let wrong = "needs `proxy-buffering` with the value `on`; it is off";
+            from.refuse(&RATE, (Severity::Degraded, Reason::OutOfPlace), wrong, "there is no limit");
+        }
     }
 }

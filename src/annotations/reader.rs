@@ -148,12 +148,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Tells that `key` is known but cannot be had, with what happens to traffic instead. `wrong` ends a sentence that
-    /// begins with the name of the key.
-    pub fn refuse(&mut self, key: &'static Key, severity: Severity, wrong: &str, effect: impl Into<String>) {
+    /// Tells that `key`, which has a usable value, does not do what its author wants, and what happens to traffic instead.
+    /// `wrong` ends a sentence that begins with the name of the key.
+    pub fn refuse(&mut self, key: &'static Key, (severity, reason): (Severity, Reason), wrong: &str, effect: &str) {
         let message = format!("{} {wrong}", key.name);
         let field = self.field(key.name);
-        self.tell(field, severity, Reason::NotSupported, message, effect.into());
+        self.tell(field, severity, reason, message, effect.to_owned());
     }
 
     /// Ends the layer: tells about every entry that nobody used, and returns what is denied now, given what the weaker

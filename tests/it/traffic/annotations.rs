@@ -397,3 +397,27 @@ async fn headers_of_an_answer_must_fit_into_the_buffer_that_the_route_has() {
     assert_eq!(run.http().send(&upload).await.echo().unwrap().body, 100_000);
     run.says("proxy-buffer-size").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_gets_its_answer_no_faster_than_the_route_says() {
+    let ingress = |name: &str| Ingress::new(name).host(&format!("{name}.test")).path("Prefix", "/", "web");
+    let Some((run, _pods)) = serve([
+        ingress("slow").ours("limit-rate", "20").ours("proxy-buffering", "on"),
+        ingress("late").ours("limit-rate", "20").ours("limit-rate-after", "1000").ours("proxy-buffering", "on"),
+        ingress("unbuffered").ours("limit-rate", "20"),
+    ])
+    .await
+    else {
+        return;
+    };
+    let times = futures::future::join_all(["slow.test", "late.test", "unbuffered.test"].map(async |host| {
+        let start = std::time::Instant::now();
+        let answer = run.http().get(host, "/?length=81920").await;
+        assert_eq!(answer.body.len(), 81_920, "{host}");
+        start.elapsed().as_secs_f32()
+    }))
+    .await;
+    // 80 KiB at 20 KiB in a second, of which the first 20 come at once.
+    assert!(times[0] > 2.0 && times[1] < times[0], "{times:?}");
+    run.says("needs `proxy-buffering`").await;
+}
