@@ -49,6 +49,7 @@
 //! | `translate` | the meaning of an Ingress: snapshot in, model and problems out |
 //! | `render` | the model as the proxy's files; the escaper, which is the last fence |
 //! | `watch` | objects, from the API server or from files, and when to look at them again |
+//! | `hint` | when to look at files again: told by inotify, and once a second anyway |
 //! | `publish` | releases on the volume: written whole, put in force by a rename, kept for a while |
 //! | `live` | endpoints and certificates on the volume, which change without a release |
 //! | `reports` | what the agent answered |

@@ -210,7 +210,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::annotations::load_balance::LoadBalance;
     use crate::model::{Listeners, PortId};
     use crate::publish::Publisher;
     use crate::value::Value as _;
@@ -251,7 +250,7 @@ mod tests {
         let slots = BTreeMap::from([(SlotId::default_slot(), default), (SlotId::of(&secret("a/b")), pair)]);
         ProxyConfig {
             listeners: Listeners { http: 1, https: 2, public_http: 3, public_https: 4, ipv6: false },
-            globals: crate::annotations::Globals::default(),
+            globals: Default::default(),
             hosts: Vec::new(),
             upstreams: BTreeMap::new(),
             slots,
@@ -302,11 +301,11 @@ mod tests {
     fn endpoints_are_written_when_they_change_and_removed_when_nothing_names_them() {
         let mut bench = bench();
         let service = secret("a/web");
-        let id = UpstreamId::new(&service, &PortId::number(80), Protocol::Http, LoadBalance::RoundRobin);
+        let id = UpstreamId::new(&service, &PortId::number(80), Protocol::Http, Default::default());
         let upstream = |addresses: &[&str]| Upstream {
             service: service.clone(),
             protocol: Protocol::Http,
-            load_balance: LoadBalance::RoundRobin,
+            load_balance: Default::default(),
             endpoints: Endpoints::Addresses(addresses.iter().map(|address| address.parse().unwrap()).collect()),
         };
         let mut config = with_slot(slot(None, false));

@@ -1,11 +1,12 @@
+//! Reconciling against an agent that refuses what it is told to: nginx itself takes everything that we render.
+
 use std::fs;
 
 use super::*;
 use crate::volume::{Timings, Volume, release};
 use crate::watch::{files, generated_certificate};
 
-/// A reconciler on a volume of its own, and an agent that refuses what it is told to: nginx itself takes everything
-/// that we render.
+/// A reconciler on a volume of its own, and an agent.
 struct Bench {
     reconciler: Reconciler,
     agent: Agent,

@@ -57,7 +57,7 @@ const CORE: &[Rule] = &[
 const SHELL: &[Rule] = &[
     Rule {
         module: "watch",
-        may_use: &["model::Certificate", "model::certificate", "problem", "snapshot", "value"],
+        may_use: &["hint", "model::Certificate", "model::certificate", "problem", "snapshot", "value"],
         may_not_name: &[],
     },
     Rule {
@@ -78,9 +78,11 @@ const SHELL: &[Rule] = &[
     },
     Rule {
         module: "live",
-        may_use: &["fault", "model", "render", "value", "volume"],
+        // How files come onto the volume is the publisher's.
+        may_use: &["fault", "model", "publish", "render", "value", "volume"],
         may_not_name: &["k8s_openapi", "kube"],
     },
+    Rule { module: "hint", may_use: &[], may_not_name: &["k8s_openapi", "kube"] },
     Rule { module: "fault", may_use: &[], may_not_name: &["kube"] },
     Rule { module: "agent", may_use: &["fault", "volume"], may_not_name: &["k8s_openapi", "kube"] },
     Rule { module: "telemetry", may_use: &[], may_not_name: &["kube"] },
