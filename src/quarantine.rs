@@ -18,7 +18,7 @@ use self::parts::Parts;
 use crate::model::ProxyConfig;
 use crate::problem::{Kind, Problem, Reason, Severity, Subject};
 use crate::snapshot::Snapshot;
-use crate::translate::HeldBack;
+use crate::translate::{Form, HeldBack};
 use crate::value::reference::ObjectName;
 
 /// Whom the proxy does not take, and the search for them.
@@ -52,8 +52,10 @@ pub struct Good {
 
 /// An object that is held back.
 struct Held {
-    /// What it is served as instead; `None`: its routes answer 503.
-    instead: Option<Arc<Ingress>>,
+    /// What is served of it instead.
+    form: Form,
+    /// Whether the proxy has taken a release with that form.
+    proven: bool,
     /// What it would have brought when it was refused: while that is the same, it is not tried again.
     wish: Arc<ProxyConfig>,
     /// The proxy's words.
@@ -67,7 +69,7 @@ impl Quarantine {
     pub fn held_back(&self) -> HeldBack {
         let tried = self.hunts.last().map_or(&[][..], Hunt::tried);
         let held = self.held.iter().filter(|(subject, _)| !tried.contains(subject));
-        HeldBack(held.map(|(subject, held)| (subject.object.clone(), held.instead.clone())).collect())
+        HeldBack(held.map(|(subject, held)| (subject.object.clone(), held.form.clone())).collect())
     }
 
     /// Whether publishing must wait: what is refused would be published again.
@@ -97,15 +99,27 @@ impl Quarantine {
         self.hunts.retain(|hunt| !hunt.is_over());
     }
 
-    /// The proxy refused a release for what it says, in these words; `blamed` is the object that the line it named
-    /// comes from.
-    pub fn refused(&mut self, attempt: &Attempt, blamed: Option<&Subject>, words: &str, good: Option<&Good>) {
+    /// The proxy refused a release for what it says, in these words; `left` is what of those that are held back stood in
+    /// it, `blamed` the object that the line it named comes from.
+    pub fn refused(
+        &mut self,
+        attempt: &Attempt,
+        left: &HeldBack,
+        blamed: Option<&Subject>,
+        words: &str,
+        good: Option<&Good>,
+    ) {
         self.global = None;
         if let Some(subject) = blamed.filter(|subject| subject.kind == Kind::Ingress)
             && self.hold(subject, attempt, words, good, false)
         {
             self.hunts.iter_mut().for_each(|hunt| hunt.forget(subject));
             self.hunts.retain(|hunt| !hunt.is_over());
+            return;
+        }
+        // What is left of somebody who is held back may be what is refused again; nobody else is blamed before that
+        // is out of the way.
+        if self.leave_out(left) {
             return;
         }
         let parts = Parts::of(&attempt.config);
@@ -126,9 +140,12 @@ impl Quarantine {
         }
     }
 
-    /// The proxy took a release, which is `good` now.
-    pub fn accepted(&mut self, good: Option<&Good>) {
+    /// The proxy took a release, which is `good` now; `left` is what of those that are held back stood in it.
+    pub fn accepted(&mut self, left: &HeldBack, good: Option<&Good>) {
         self.global = None;
+        for (subject, held) in &mut self.held {
+            held.proven |= left.0.get(&subject.object) == Some(&held.form);
+        }
         if let Some(hunt) = self.hunts.last_mut() {
             hunt.accepted();
         }
@@ -155,9 +172,10 @@ impl Quarantine {
     pub fn problems(&self) -> Vec<Problem> {
         let told = |(subject, held): (&Subject, &Held)| {
             let what = if held.suspect { "may bring what the proxy refuses" } else { "brings what the proxy refuses" };
-            let instead = match held.instead {
-                Some(_) => "its last accepted form is served",
-                None => "its routes answer 503",
+            let instead = match held.form {
+                Form::Former(_) => "its last accepted form is served",
+                Form::Closed => "its routes answer 503",
+                Form::LeftOut => "nothing of it is served",
             };
             Problem {
                 subject: subject.clone(),
@@ -204,19 +222,35 @@ impl Quarantine {
         }
     }
 
-    /// Holds one object back: first as it was last accepted, then not at all. `false`: nothing is left to be done.
+    /// Holds one object back: first as it was last accepted, then closed, then not at all. `false`: nothing is left to
+    /// be done.
     fn hold(&mut self, subject: &Subject, attempt: &Attempt, words: &str, good: Option<&Good>, suspect: bool) -> bool {
         let refused = attempt.snapshot.ingresses.get(&subject.object);
         let former = good.and_then(|good| good.ingresses.get(&subject.object));
-        let instead = match self.held.get(subject) {
+        let form = match self.held.get(subject).map(|held| &held.form) {
             // The same object again would be refused again.
-            None => former.filter(|former| Some(*former) != refused).cloned(),
-            Some(held) if held.instead.is_some() => None,
-            Some(_) => return false,
+            None => former.filter(|former| Some(*former) != refused).cloned().map_or(Form::Closed, Form::Former),
+            Some(Form::Former(_)) => Form::Closed,
+            Some(Form::Closed) => Form::LeftOut,
+            Some(Form::LeftOut) => return false,
         };
-        let held = Held { instead, wish: attempt.wish.clone(), words: words.to_owned(), suspect };
+        let held = Held { form, proven: false, wish: attempt.wish.clone(), words: words.to_owned(), suspect };
         self.held.insert(subject.clone(), held);
         true
+    }
+
+    /// Leaves out those who stood closed in a release that was refused and in none that was taken. Whether there were
+    /// any.
+    fn leave_out(&mut self, left: &HeldBack) -> bool {
+        let mut any = false;
+        for (subject, held) in &mut self.held {
+            let closed = held.form == Form::Closed && left.0.get(&subject.object) == Some(&Form::Closed);
+            if closed && !held.proven {
+                held.form = Form::LeftOut;
+                any = true;
+            }
+        }
+        any
     }
 
     fn release(&mut self, subject: &Subject) {

@@ -23,7 +23,7 @@ use crate::render::{Base, SourceMap, render, render_trial};
 use crate::reports;
 use crate::settings::{Flags, Settings};
 use crate::snapshot::Snapshot;
-use crate::translate::{HeldBack, translate};
+use crate::translate::{Form, HeldBack, translate};
 use crate::value::reference::ObjectName;
 use crate::volume::{Digest, FaultClass, Outcome, ProxyInfo, ProxyKind, Report};
 
@@ -212,7 +212,7 @@ impl Reconciler {
             (Outcome::Accepted, _) => {
                 info!(release, ms.test = report.timings.validate, ms.reload = report.timings.reload, "in force");
                 self.good = Some((asked.digest.clone(), asked.good()));
-                self.quarantine.accepted(self.good.as_ref().map(|(_, good)| good));
+                self.quarantine.accepted(&asked.held, self.good.as_ref().map(|(_, good)| good));
                 self.clean_up();
                 self.fault("agent", None);
                 self.translate_again();
@@ -222,7 +222,7 @@ impl Reconciler {
                 let blamed = line.and_then(|(file, line)| asked.source_map.blame(file, line)).cloned();
                 warn!(release, blamed = blamed.as_ref().map(ToString::to_string), "refused: {}", report.message);
                 let good = self.good.as_ref().map(|(_, good)| good);
-                self.quarantine.refused(&asked.attempt, blamed.as_ref(), &report.message, good);
+                self.quarantine.refused(&asked.attempt, &asked.held, blamed.as_ref(), &report.message, good);
                 self.translate_again();
             }
             (Outcome::Rejected | Outcome::Retrying, _) => {
@@ -295,7 +295,7 @@ impl Reconciler {
                 error!("rendering: {error}");
                 newest.published = true;
                 let good = self.good.as_ref().map(|(_, good)| good);
-                self.quarantine.refused(&newest.attempt, error.source.as_ref(), &error.to_string(), good);
+                self.quarantine.refused(&newest.attempt, &newest.held, error.source.as_ref(), &error.to_string(), good);
                 self.translate_again();
                 return true;
             }
@@ -338,7 +338,7 @@ impl Reconciler {
         } else if report.outcome == Outcome::Rejected && report.class != Some(FaultClass::Environment) {
             // What changed, or who was held back, makes no difference to the proxy.
             let good = self.good.as_ref().map(|(_, good)| good);
-            self.quarantine.refused(&asked.attempt, None, &report.message, good);
+            self.quarantine.refused(&asked.attempt, &asked.held, None, &report.message, good);
             self.translate_again();
         }
     }
@@ -459,8 +459,8 @@ impl Asked {
         let mut ingresses = self.attempt.snapshot.ingresses.clone();
         for (name, form) in &self.held.0 {
             match form {
-                Some(form) => drop(ingresses.insert(name.clone(), form.clone())),
-                None => drop(ingresses.remove(name)),
+                Form::Former(form) => drop(ingresses.insert(name.clone(), form.clone())),
+                Form::Closed | Form::LeftOut => drop(ingresses.remove(name)),
             }
         }
         Good { config: self.attempt.config.clone(), ingresses }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::networking::v1::{Ingress, IngressSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::HeldBack;
+use super::{Form, HeldBack};
 use crate::annotations::{IngressPolicies, Source, read_policies};
 use crate::ingress_class::{Verdict, judge};
 use crate::problem::{Kind, Problem, Reason, Subject};
@@ -65,8 +65,9 @@ pub fn in_order<'a>(
         names.insert(name.clone());
         let (form, held) = match held.0.get(name) {
             None => (&**current, None),
-            Some(Some(former)) => (&**former, None),
-            Some(None) => (&**current, Some(Closed::Held)),
+            Some(Form::Former(former)) => (&**former, None),
+            Some(Form::Closed) => (&**current, Some(Closed::Held)),
+            Some(Form::LeftOut) => continue,
         };
         let base = settings.base(class.as_ref());
         let source = Source { subject: &subject, annotations: form.metadata.annotations.as_ref() };

@@ -55,14 +55,23 @@ pub struct Translation {
     pub ours: BTreeSet<ObjectName>,
 }
 
-/// The Ingresses that the quarantine holds back, each with its last accepted form where one is known. Nothing is told
-/// about them here; the quarantine knows why.
-///
-/// Without a former form only what is needed to keep its requests from going elsewhere is left of an Ingress: its hosts
-/// stay and answer 503. On a host that others have too, its literal paths do; its regular expressions are dropped,
-/// because they may be what the proxy refused.
+/// The Ingresses that the quarantine holds back, each with what is served of it. Nothing is told about them here; the
+/// quarantine knows why.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct HeldBack(pub BTreeMap<ObjectName, Option<Arc<Ingress>>>);
+pub struct HeldBack(pub BTreeMap<ObjectName, Form>);
+
+/// What is served of an Ingress that is held back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Form {
+    /// The form in which the proxy took it last.
+    Former(Arc<Ingress>),
+    /// What is needed to keep its requests from going elsewhere: its hosts stay and answer 503. On a host that others
+    /// have too, its literal paths do; its regular expressions are dropped, because they may be what the proxy refused.
+    Closed,
+    /// Nothing, because the proxy refused even that. Its requests belong to whoever else takes them: a wildcard, the
+    /// default backend, or nobody.
+    LeftOut,
+}
 
 /// Translates. `now` is in seconds since 1970, for certificates that have expired.
 pub fn translate(snapshot: &Snapshot, settings: &Settings, held: &HeldBack, now: i64) -> Translation {

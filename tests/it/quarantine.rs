@@ -182,6 +182,33 @@ async fn one_that_only_the_reload_refuses_keeps_its_last_form_until_it_is_repair
     .await;
 }
 
+/// What is refused is the very host, which stays while an Ingress is only closed.
+async fn a_host_that_is_refused(refuses: Refuses) {
+    let Some(setup) = Run::setup() else { return };
+    let pod = Pod::start("web", net::port()).await;
+    let wrapper = wrapper(&setup, refuses);
+    let bad = Ingress::new("i3").host(&format!("{TOKEN}.test")).path("Prefix", "/", "web").yaml();
+    let text = service("web", &[&pod]) + &objects(3, &[]) + &bad;
+    let run = setup.file("a.yaml", &text).proxy_bin(wrapper).serve().await;
+    only_these_are_held(&run, &[3]).await;
+    answers(&run, &host(0), "/", 200).await;
+    // Whoever comes or changes meanwhile goes live and is not blamed.
+    run.write("b.yaml", &ingress(4, "/"));
+    answers(&run, &host(4), "/", 200).await;
+    only_these_are_held(&run, &[3]).await;
+    assert!(run.said().contains("nothing of it is served"), "{}", run.said());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_refused_by_its_line_is_left_out_and_nobody_waits() {
+    a_host_that_is_refused(Refuses::WithLine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_refused_without_a_line_is_left_out_and_nobody_waits() {
+    a_host_that_is_refused(Refuses::WithoutLine).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_form_that_was_good_is_served_while_the_new_one_is_refused() {
     let Some(setup) = Run::setup() else { return };

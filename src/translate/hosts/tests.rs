@@ -242,7 +242,7 @@ const HELD: &str = r#"
 #[test]
 fn what_is_held_back_answers_503_and_keeps_its_hosts() {
     let mut case = Case::of(&with_services(HELD));
-    case.held.0.insert("shop/bad".parse_object(), None);
+    case.held.0.insert("shop/bad".parse_object(), crate::translate::Form::Closed);
     case.shows(
         "
         both.com
@@ -267,9 +267,9 @@ fn what_is_held_back_is_served_as_it_was_where_that_is_known() {
     );
     let mut case = Case::of(&with_services(HELD));
     let former = former.snapshot.ingresses.into_values().next().unwrap();
-    case.held.0.insert("shop/bad".parse_object(), Some(former));
+    case.held.0.insert("shop/bad".parse_object(), crate::translate::Form::Former(former));
     let gone = Arc::new(Default::default());
-    case.held.0.insert("shop/deleted".parse_object(), Some(gone));
+    case.held.0.insert("shop/deleted".parse_object(), crate::translate::Form::Former(gone));
     case.shows(
         "
         both.com
