@@ -98,11 +98,16 @@ impl<T: Clone + Ord> Search<T> {
         }
     }
 
-    /// A bad group of one needs no question. Bad groups are looked at before those of which nothing is known.
+    /// A bad group of one needs no question. Bad groups are looked at before those of which nothing is known, and these
+    /// together: more often than not one question frees them all.
     fn settle(&mut self) {
         let alone = |group: &mut Group<T>| group.bad && group.members.len() == 1;
         self.guilty.extend(self.groups.extract_if(.., alone).flat_map(|group| group.members));
         self.groups.sort_by_key(|group| group.bad);
+        if !self.is_pressing() {
+            let members = self.groups.drain(..).flat_map(|group| group.members).collect();
+            self.push(members, false);
+        }
     }
 }
 
@@ -128,10 +133,10 @@ mod tests {
         for (of, bad, most) in [
             (1, &[0][..], 0),
             (2, &[1], 1),
-            (1000, &[0], 20),
+            (1000, &[0], 11),
             (1000, &[999], 10),
-            (1000, &[3, 700], 30),
-            (1000, &[1, 100, 200, 300, 400, 500, 600, 700, 800, 999], 170),
+            (1000, &[3, 700], 22),
+            (1000, &[1, 100, 200, 300, 400, 500, 600, 700, 800, 999], 110),
             (3, &[0, 1, 2], 4),
         ] {
             let asked = questions(of, bad);
