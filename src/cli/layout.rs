@@ -37,6 +37,8 @@ pub fn refused_by(bin: &Path, config: &ProxyConfig, kind: ProxyKind) -> anyhow::
     let asked = write(&folder, &rendering.release, config).and_then(|release| {
         let nginx = Nginx::new(&[bin.into()], &Volume::new(&folder))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Says what is wrong with the executable itself, if anything.
+        runtime.block_on(nginx.version())?;
         Ok(runtime.block_on(nginx.validate(&release, RelativePath::MAIN.as_str())))
     });
     fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;

@@ -5,6 +5,7 @@ mod annotations;
 mod apiserver;
 mod chaos;
 mod check;
+mod commands;
 mod dns;
 mod golden;
 mod properties;
