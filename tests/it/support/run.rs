@@ -48,9 +48,13 @@ pub struct Ports {
 pub struct Run {
     setup: Setup,
     child: Child,
-    said: Arc<Mutex<String>>,
+    said: Said,
     _slot: SemaphorePermit<'static>,
 }
+
+/// What it said: standard output (with the access log) and standard error (all else).
+#[derive(Clone, Default)]
+struct Said([Arc<Mutex<String>>; 2]);
 
 impl Setup {
     /// With nothing but ports and a volume; `None` (and the reason printed) where there is no nginx.
@@ -116,7 +120,7 @@ impl Setup {
     /// Starts it and waits for nothing.
     pub async fn start(self) -> Run {
         let slot = SLOTS.acquire().await.expect("never closed");
-        let said = Arc::new(Mutex::new(String::new()));
+        let said = Said::default();
         let child = self.spawn(&said);
         Run { setup: self, child, said, _slot: slot }
     }
@@ -128,7 +132,7 @@ impl Setup {
         run
     }
 
-    fn spawn(&self, said: &Arc<Mutex<String>>) -> Child {
+    fn spawn(&self, said: &Said) -> Child {
         let Ports { http, https, ready, healthz } = self.ports;
         let mut child = Command::new(env!("CARGO_BIN_EXE_coxswain"))
             .arg("run")
@@ -147,8 +151,8 @@ impl Setup {
             .stderr(Stdio::piped())
             .spawn()
             .expect("starting coxswain");
-        listen(child.stdout.take().expect("piped"), said);
-        listen(child.stderr.take().expect("piped"), said);
+        listen(child.stdout.take().expect("piped"), &said.0[0]);
+        listen(child.stderr.take().expect("piped"), &said.0[1]);
         child
     }
 }
@@ -234,7 +238,7 @@ impl Run {
 
     /// Everything it said so far.
     pub fn said(&self) -> String {
-        self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.said.0.iter().map(|said| said.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()).collect()
     }
 
     /// Waits until it says `text`.
@@ -288,10 +292,14 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.kill_all();
         if std::thread::panicking() {
-            let said = self.said();
-            let lines: Vec<&str> = said.lines().collect();
-            let last = &lines[lines.len().saturating_sub(80)..];
-            eprintln!("--- the last of what coxswain said ---\n{}\n--- end ---", last.join("\n"));
+            for (said, (what, lines)) in
+                self.said.0.iter().zip([("to standard output", 20), ("to standard error", 100)])
+            {
+                let said = said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let skipped = said.lines().count().saturating_sub(lines);
+                let last: Vec<&str> = said.lines().skip(skipped).collect();
+                eprintln!("--- the last of what coxswain said {what} ---\n{}\n--- end ---", last.join("\n"));
+            }
         }
     }
 }
