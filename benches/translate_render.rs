@@ -17,7 +17,7 @@ use coxswain::settings::{Flags, Settings};
 use coxswain::snapshot::{Snapshot, TlsSecret};
 use coxswain::translate::{HeldBack, Translation, translate};
 use coxswain::value::Value as _;
-use coxswain::value::reference::ObjectName;
+use coxswain::value::reference::{Name, ObjectName};
 use coxswain::volume::ProxyKind;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use serde::de::DeserializeOwned;
@@ -77,11 +77,10 @@ fn rendered(translation: &Translation) -> Rendering {
 
 /// An installation of so many Ingresses.
 fn snapshot(size: usize) -> Snapshot {
-    let mut snapshot = Snapshot { ingress_classes: Some(BTreeMap::new()), ..Snapshot::default() };
     let class = json!({ "metadata": { "name": "coxswain" }, "spec": { "controller": "coxswain.dev/ingress" } });
-    if let Some(classes) = &mut snapshot.ingress_classes {
-        enter(classes, "coxswain", class);
-    }
+    let class = serde_json::from_value(class).expect("an IngressClass");
+    let classes = BTreeMap::from([(ObjectName::cluster(Name::parse("coxswain").expect("a name")), Arc::new(class))]);
+    let mut snapshot = Snapshot { ingress_classes: Some(classes), ..Snapshot::default() };
     let key = rcgen::KeyPair::generate().expect("a key pair");
     for n in 0..size {
         // A namespace has some 50 Ingresses.
