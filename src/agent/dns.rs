@@ -329,6 +329,8 @@ async fn send(mut outgoing: mpsc::UnboundedReceiver<Outgoing>, shared: Arc<Share
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, Ordering};
+
     use hickory_proto::op::{Message, Query};
     use hickory_proto::rr::{Name, RecordType};
 
@@ -347,6 +349,7 @@ mod tests {
         volume: Volume,
         server: Server,
         client: Client,
+        written: AtomicU16,
     }
 
     /// Where answers to one question arrive.
@@ -359,19 +362,28 @@ mod tests {
             std::fs::create_dir_all(volume.endpoints()).unwrap();
             let server = Server::start(&volume, RESPONDERS).await.unwrap();
             let client = server.client(Vec::new());
-            Self { _folder: folder, volume, server, client }
+            Self { _folder: folder, volume, server, client, written: AtomicU16::new(1) }
         }
 
-        /// Writes endpoints and waits until they are known, which is the work of a thread and takes real time.
+        /// Writes endpoints and waits until the server knows of them, which is the work of a thread and takes real time.
+        ///
+        /// That thread tells its listeners one after the other, and the server may come after us: only when it tells of
+        /// something else has it told everybody of this. Without that, the paused clock could run ahead of it.
         async fn write(&self, protocol: &str, endpoints: &[&str]) {
             let mut changes = self.server.source.changes();
+            tokio::time::resume();
+            self.put("ab-shop", protocol, endpoints);
+            changes.recv().await.unwrap();
+            self.put("cd-other", protocol, &[&format!("10.9.9.9:{}", self.written.fetch_add(1, Ordering::Relaxed))]);
+            changes.recv().await.unwrap();
+            tokio::time::pause();
+        }
+
+        fn put(&self, upstream: &str, protocol: &str, endpoints: &[&str]) {
             let set = serde_json::json!({ "protocol": protocol, "endpoints": { "addresses": endpoints } });
             let new = self.volume.endpoints().join(".new");
             std::fs::write(&new, set.to_string()).unwrap();
-            std::fs::rename(new, self.volume.endpoint_set("ab-shop")).unwrap();
-            tokio::time::resume();
-            changes.recv().await.unwrap();
-            tokio::time::pause();
+            std::fs::rename(new, self.volume.endpoint_set(upstream)).unwrap();
         }
 
         fn ask(&self, id: u16) -> Answers {
