@@ -118,8 +118,8 @@ impl Quarantine {
             return;
         }
         // What is left of somebody who is held back may be what is refused again; nobody else is blamed before that
-        // is out of the way.
-        if self.leave_out(left) {
+        // is out of the way. While a search goes on, it is rather somebody whom it has not found yet.
+        if self.hunts.is_empty() && self.leave_out(left) {
             return;
         }
         let parts = Parts::of(&attempt.config);
