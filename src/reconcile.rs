@@ -65,7 +65,8 @@ pub struct Reconciler {
 /// What the newest snapshot means with nobody held back.
 struct Wish {
     snapshot: Arc<Snapshot>,
-    settings: Settings,
+    settings: Arc<Settings>,
+    ours: Arc<BTreeSet<ObjectName>>,
     /// What arrival and settings tell.
     problems: Vec<Problem>,
     config: Arc<ProxyConfig>,
@@ -103,6 +104,10 @@ pub struct View {
     pub config: Option<Arc<ProxyConfig>>,
     /// The objects it was made from.
     pub snapshot: Option<Arc<Snapshot>>,
+    /// The settings that it was translated with.
+    pub settings: Option<Arc<Settings>>,
+    /// The Ingresses among them that are ours.
+    pub ours: Arc<BTreeSet<ObjectName>>,
     /// Everything that people are told about their objects.
     pub problems: Vec<Problem>,
     /// The configuration in force.
@@ -175,8 +180,9 @@ impl Reconciler {
         problems.extend(snapshot.problems.iter().cloned());
         let translation = translate(&snapshot, &settings, &HeldBack::default(), seconds());
         let (config, told) = (Arc::new(translation.config), translation.problems);
+        let (settings, ours) = (Arc::new(settings), Arc::new(translation.ours));
         self.quarantine.review(&config);
-        self.wish = Some(Wish { snapshot, settings, problems, config, told, at: Instant::now() });
+        self.wish = Some(Wish { snapshot, settings, ours, problems, config, told, at: Instant::now() });
         self.hold_back();
     }
 
@@ -427,6 +433,8 @@ impl Reconciler {
         self.view = Arc::new(View {
             config: self.newest.as_ref().map(|newest| newest.attempt.config.clone()),
             snapshot: self.wish.as_ref().map(|wish| wish.snapshot.clone()),
+            settings: self.wish.as_ref().map(|wish| wish.settings.clone()),
+            ours: self.wish.as_ref().map(|wish| wish.ours.clone()).unwrap_or_default(),
             problems,
             in_force: self.good.as_ref().map(|(_, good)| good.config.clone()),
             held: self.quarantine.held_back().0.into_keys().collect(),

@@ -16,12 +16,9 @@ use tracing::{info, warn};
 
 use crate::admission::{self, Basis, certificate};
 use crate::cli::flags::Common;
-use crate::ingress_class::{Verdict, judge};
 use crate::metrics::{Identity, Metrics};
 use crate::model::ProxyConfig;
-use crate::problem::{Kind, Subject};
 use crate::reconcile::View;
-use crate::settings::{Flags, Settings};
 use crate::snapshot::Snapshot;
 use crate::status::address::{self, Address, Source};
 use crate::status::events::{self, PodVoice};
@@ -37,7 +34,6 @@ const FAREWELL: Duration = Duration::from_secs(10);
 pub struct Teller {
     client: Client,
     cluster: Arc<Cluster>,
-    flags: Flags,
     pod: Option<ObjectName>,
     addresses: Option<Source>,
     clears: bool,
@@ -52,7 +48,6 @@ pub struct Teller {
 impl Teller {
     /// Connects, watches and competes. Nothing is written before there is something to tell.
     pub async fn start(common: &Common, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let flags = common.flags();
         let options = &common.cluster;
         let config = cluster::config(options.kubeconfig.as_deref()).await?;
         info!(server = %config.cluster_url, "watching the cluster");
@@ -72,7 +67,6 @@ impl Teller {
         let mut teller = Self {
             client,
             cluster: watched,
-            flags,
             pod,
             addresses: addresses.filter(|_| options.update_status),
             clears: options.update_status && options.update_status_on_shutdown,
@@ -103,15 +97,16 @@ impl Teller {
             faults.clone_from(&view.faults);
             changed
         });
-        let (Some(snapshot), Some(_)) = (&view.snapshot, &view.in_force) else { return };
+        let (Some(snapshot), Some(settings), Some(_)) = (&view.snapshot, &view.settings, &view.in_force) else {
+            return;
+        };
         if self.last.as_ref().is_some_and(|last| same(last, view)) {
             return;
         }
         self.last = Some(Arc::clone(view));
         let outcome = self.outcome(snapshot, view);
-        let (settings, _) = Settings::read(&self.flags, snapshot);
         let problems = Arc::new(outcome.problems.clone());
-        let basis = Basis { snapshot: Arc::clone(snapshot), settings: Arc::new(settings), problems };
+        let basis = Basis { snapshot: Arc::clone(snapshot), settings: Arc::clone(settings), problems };
         self.basis.send_replace(Some(basis));
         self.outcomes.send_replace(Some(Arc::new(outcome)));
     }
@@ -144,12 +139,9 @@ impl Teller {
     fn outcome(&self, snapshot: &Snapshot, view: &View) -> Outcome {
         let current = view.config == view.in_force;
         let mut outcome = Outcome { problems: view.problems.clone(), ..Outcome::default() };
-        for (name, ingress) in &snapshot.ingresses {
+        let ours = snapshot.ingresses.iter().filter(|(name, _)| view.ours.contains(*name));
+        for (name, ingress) in ours {
             let uid = ingress.metadata.uid.clone();
-            let subject = Subject { kind: Kind::Ingress, object: name.clone(), uid: uid.clone() };
-            if !matches!(judge(&subject, ingress, &self.flags, snapshot), Verdict::Ours(_)) {
-                continue;
-            }
             outcome.ours.insert(name.clone(), Version { uid, content: content(ingress) });
             if !current || view.held.contains(name) {
                 outcome.pending.insert(name.clone());
