@@ -65,6 +65,7 @@ fn stat(pid: i32) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -78,6 +79,11 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
 
+        // A process that was started a moment ago may not have its arguments yet.
+        let patience = Instant::now() + Duration::from_secs(60);
+        while title(pid).is_empty() && Instant::now() < patience {
+            std::thread::yield_now();
+        }
         assert_eq!(parent(pid), Some(me));
         assert!(alive(pid) && started(pid).is_some());
         assert_eq!(with_standard_input(&mark), [pid]);

@@ -180,6 +180,8 @@ async fn the_agent_may_die_after_each_step_of_the_first_start() {
 async fn everything_may_die_between_the_flip_and_the_signal_and_the_accepted_release_is_served_again() {
     let Some((mut sidecar, first)) = Sidecar::serving("one").await else { return };
     let armed = sidecar.arm("after-flip");
+    // Stopped, it starts no other agent in the moment until it is killed itself.
+    kill(sidecar.init(), Signal::SIGSTOP).unwrap();
     let next = sidecar.publish(&Release::saying("two"));
     eventually("the flip", async || check(!armed.exists(), || "nobody came by".to_owned())).await;
     kill(sidecar.init(), Signal::SIGKILL).unwrap();
