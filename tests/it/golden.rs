@@ -92,9 +92,5 @@ fn own(text: &str, skeleton: &str) -> String {
 }
 
 fn begin_of_hosts(text: &str) -> usize {
-    ["\n    upstream ", "\n    server {", "\n    # Ingress "]
-        .iter()
-        .filter_map(|begin| text.find(begin))
-        .min()
-        .unwrap_or(0)
+    ["\n\tupstream ", "\n\tserver {", "\n\t# Ingress "].iter().filter_map(|begin| text.find(begin)).min().unwrap_or(0)
 }

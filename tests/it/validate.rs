@@ -182,7 +182,7 @@ fn changed_conf_holds_the_default_server_and_what_differs_from_the_base() {
     assert_eq!(servers(&changed(&with(&before))), ["_"]);
     let after = with(&config(hosts(403), [web_upstream.clone(), old_upstream]));
     assert_eq!(servers(&changed(&after)), ["b.test", "_"]);
-    assert!(!changed(&after).contains("\n    upstream "), "{}", changed(&after));
+    assert!(!changed(&after).contains("\n\tupstream "), "{}", changed(&after));
     assert_eq!(servers(&text(&after)), ["a.test", "b.test", "c.test", "_"]);
 
     let new = host("d.test", [route("/", web.clone())]);
@@ -211,7 +211,7 @@ fn a_trial_holds_what_the_suspects_bring_and_nothing_of_others() {
     };
     let skeleton = trial(&[]);
     assert_eq!(servers(&skeleton), ["_"]);
-    assert!(!skeleton.contains("\n    upstream "));
+    assert!(!skeleton.contains("\n\tupstream "));
     let mine = trial(&["shop/web"]);
     assert_eq!(servers(&mine), ["a.test", "_"]);
     assert!(mine.contains("/mine") && mine.contains("-shop-web-80") && !mine.contains("team"), "{mine}");

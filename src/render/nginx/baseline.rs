@@ -43,7 +43,8 @@ impl Baseline {
     }
 }
 
-fn most_frequent<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
+/// The most frequent of some values; among equally frequent ones the smallest.
+pub(super) fn most_frequent<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut counts = BTreeMap::<T, usize>::new();
     for value in values {
         *counts.entry(value).or_default() += 1;

@@ -6,11 +6,11 @@ use askama::Template;
 
 use super::Common;
 use super::location::{Content, Location};
-use super::log::RouteVariable;
+use super::log::Set;
 use super::transfer::{Directive, Module, Transfer};
 use crate::annotations::Policies;
 use crate::annotations::source_range::SourceRange;
-use crate::model::{Action, PathMatch, Route, StaticFile, UpstreamId};
+use crate::model::{Action, Route, StaticFile, UpstreamId};
 use crate::problem::Subject;
 use crate::render::RenderError;
 use crate::render::escape::{Piece, filters};
@@ -42,8 +42,8 @@ struct RewriteView<'a> {
 struct View<'a> {
     comment: Option<&'a Subject>,
     location: &'a Location<'a>,
-    /// Variables for the access log, unless empty.
-    variables: Vec<(&'static str, Vec<Piece<'a>>)>,
+    /// Variables for the access log.
+    variables: Vec<Set<'a>>,
     redirect: Option<super::server::Redirect>,
     access: &'a SourceRange,
     transfer: Vec<Directive>,
@@ -51,13 +51,15 @@ struct View<'a> {
     answer: Answer<'a>,
 }
 
-/// Writes a location. `comment`: name the object above it. `redirect`: how plain HTTP is redirected here.
+/// Writes a location. `comment`: name the object above it. `redirect`: how plain HTTP is redirected here. `variables`:
+/// for the access log.
 pub(super) fn write(
     page: &mut Page,
     common: &Common<'_>,
     location: &Location<'_>,
     comment: bool,
     redirect: Option<super::server::Redirect>,
+    variables: Vec<Set<'_>>,
 ) -> Result<(), RenderError> {
     let route = location.route;
     let Route { path: _, action: _, redirect_to_https: _, policies, backend: _, source } = route;
@@ -71,11 +73,10 @@ pub(super) fn write(
         Answer::File { .. } => own.unlike(shared, None),
         Answer::NoFile | Answer::Redirect(..) | Answer::Respond(_) => Vec::new(),
     };
-    let texts = Texts::of(common, route);
     let view = View {
         comment: source.as_ref().filter(|_| comment),
         location,
-        variables: common.log.variables.iter().filter_map(|variable| texts.value(*variable)).collect(),
+        variables,
         redirect,
         access: source_range,
         transfer,
@@ -122,42 +123,6 @@ fn target(target: &RewriteTarget) -> Vec<Piece<'_>> {
         RewritePiece::Text(text) => Piece::Text(text),
     };
     target.pieces().iter().map(piece).collect()
-}
-
-/// What the access log may tell about a route.
-struct Texts<'a> {
-    route: &'a Route,
-    upstream_name: String,
-}
-
-impl<'a> Texts<'a> {
-    fn of(common: &Common<'_>, route: &'a Route) -> Self {
-        let named = common.log.variables.contains(&RouteVariable::ProxyUpstreamName);
-        let upstream_name = match (&route.backend, &route.source) {
-            (Some(backend), Some(source)) if named => {
-                let namespace = source.object.namespace.as_ref().map_or("", |namespace| namespace.as_str());
-                format!("{namespace}-{}-{}", backend.service, backend.port)
-            }
-            _ => String::new(),
-        };
-        Self { route, upstream_name }
-    }
-
-    fn value(&self, variable: RouteVariable) -> Option<(&'static str, Vec<Piece<'_>>)> {
-        let object = self.route.source.as_ref().map(|source| &source.object);
-        let text = match variable {
-            RouteVariable::Namespace => object.and_then(|o| o.namespace.as_ref()).map(|namespace| namespace.as_str()),
-            RouteVariable::IngressName => object.map(|o| o.name.as_str()),
-            RouteVariable::ServiceName => self.route.backend.as_ref().map(|backend| backend.service.as_str()),
-            RouteVariable::ServicePort => self.route.backend.as_ref().map(|backend| backend.port.as_str()),
-            RouteVariable::LocationPath => Some(match &self.route.path {
-                PathMatch::Exact(path) | PathMatch::Prefix(path) => path.as_str(),
-                PathMatch::Regex(regex) => regex.as_str(),
-            }),
-            RouteVariable::ProxyUpstreamName => Some(self.upstream_name.as_str()),
-        };
-        text.filter(|text| !text.is_empty()).map(|text| (variable.name(), vec![Piece::Text(text)]))
-    }
 }
 
 /// The expression of a rewrite, as it was checked when it was parsed: from the start, in either case.

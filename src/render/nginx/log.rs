@@ -1,6 +1,10 @@
 //! The access log: its format, and the variables that only we have.
 
+use std::borrow::Cow;
+
+use super::baseline::most_frequent;
 use crate::annotations::logging::Logging;
+use crate::model::{PathMatch, Route};
 use crate::render::escape::Piece;
 use crate::value::log::LogPiece;
 
@@ -10,8 +14,7 @@ const DEFAULT: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $s
     [$proxy_alternative_upstream_name] $upstream_addr $upstream_response_length $upstream_response_time \
     $upstream_status $req_id";
 
-/// A variable that tells about the route. It is set in each location, and only where the format asks for it: each one
-/// costs a reload a few per cent.
+/// A variable that tells about the route.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RouteVariable {
     Namespace,
@@ -33,7 +36,7 @@ impl RouteVariable {
     ];
 
     /// Its name, which is ingress-nginx's.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",
             Self::IngressName => "ingress_name",
@@ -45,12 +48,21 @@ impl RouteVariable {
     }
 }
 
+/// Gives a variable a value.
+pub(super) struct Set<'a> {
+    pub name: &'static str,
+    pub value: [Piece<'a>; 1],
+}
+
+/// The values of all variables for one route.
+pub(super) type Values<'a> = Vec<Cow<'a, str>>;
+
 /// The access log.
 pub(super) struct Log<'a> {
     /// The format.
     pub format: Vec<Piece<'a>>,
-    /// What each location has to set.
-    pub variables: Vec<RouteVariable>,
+    /// What the format asks for and only a route knows.
+    variables: Vec<RouteVariable>,
     /// The file; `None`: the agent says where.
     pub path: Option<&'a str>,
 }
@@ -69,6 +81,67 @@ impl<'a> Log<'a> {
             path: access_path.as_ref().map(|path| path.as_str()),
         }
     }
+
+    /// What the log may tell about a route.
+    pub fn values<'r>(&self, route: &'r Route) -> Values<'r> {
+        self.variables.iter().map(|variable| value(*variable, route)).collect()
+    }
+
+    /// What most routes of a server agree on.
+    pub fn usual<'r>(&self, routes: &[Values<'r>]) -> Values<'r> {
+        let one = |n: usize| most_frequent(routes.iter().map(|values| &values[n])).cloned().unwrap_or_default();
+        (0..self.variables.len()).map(one).collect()
+    }
+
+    /// What the server sets: what its routes agree on. The default server names every variable, because nginx knows
+    /// none that is set nowhere.
+    pub fn of_server<'v>(&self, usual: &'v Values<'_>, is_default: bool) -> Vec<Set<'v>> {
+        self.sets(usual).filter(|set| is_default || !set.is_empty()).collect()
+    }
+
+    /// What a location sets: what differs. Each directive in a location costs a reload more than any other.
+    pub fn of_location<'v>(&self, values: &'v Values<'_>, usual: &Values<'_>) -> Vec<Set<'v>> {
+        self.sets(values).zip(usual).filter(|(set, usual)| !set.is(usual)).map(|(set, _)| set).collect()
+    }
+
+    fn sets<'v>(&self, values: &'v Values<'_>) -> impl Iterator<Item = Set<'v>> {
+        let set = |(variable, value): (&RouteVariable, &'v Cow<'_, str>)| Set {
+            name: variable.name(),
+            value: [Piece::Text(value)],
+        };
+        self.variables.iter().zip(values).map(set)
+    }
+}
+
+impl Set<'_> {
+    fn is_empty(&self) -> bool {
+        self.is("")
+    }
+
+    fn is(&self, text: &str) -> bool {
+        matches!(self.value, [Piece::Text(value)] if value == text)
+    }
+}
+
+fn value(variable: RouteVariable, route: &Route) -> Cow<'_, str> {
+    let object = route.source.as_ref().map(|source| &source.object);
+    let namespace = object.and_then(|object| object.namespace.as_ref()).map_or("", |namespace| namespace.as_str());
+    let backend = route.backend.as_ref();
+    Cow::Borrowed(match variable {
+        RouteVariable::Namespace => namespace,
+        RouteVariable::IngressName => object.map_or("", |object| object.name.as_str()),
+        RouteVariable::ServiceName => backend.map_or("", |backend| backend.service.as_str()),
+        RouteVariable::ServicePort => backend.map_or("", |backend| backend.port.as_str()),
+        RouteVariable::LocationPath => match &route.path {
+            PathMatch::Exact(path) | PathMatch::Prefix(path) => path.as_str(),
+            PathMatch::Regex(regex) => regex.as_str(),
+        },
+        RouteVariable::ProxyUpstreamName => {
+            return backend.map_or(Cow::Borrowed(""), |backend| {
+                Cow::Owned(format!("{namespace}-{}-{}", backend.service, backend.port))
+            });
+        }
+    })
 }
 
 fn piece(piece: &LogPiece) -> Piece<'_> {

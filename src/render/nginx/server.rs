@@ -5,6 +5,7 @@ use std::fmt;
 use askama::Template;
 
 use super::Common;
+use super::log::Set;
 use super::site::Site;
 use super::{content, location};
 use crate::model::{Listeners, Route, VirtualHost};
@@ -47,8 +48,8 @@ struct View<'a> {
     comment: Option<&'a Subject>,
     listeners: &'a Listeners,
     name: ServerName<'a>,
-    /// Variables that must have a value where no location sets one.
-    variables: Vec<&'static str>,
+    /// Variables for the access log.
+    variables: Vec<Set<'a>>,
     redirect: Option<Redirect>,
 }
 
@@ -64,6 +65,9 @@ pub(super) fn write(page: &mut Page, common: &Common<'_>, site: &Site<'_>) -> Re
     // A route that sends its requests elsewhere anyway does so at once.
     let redirects = |route: &&Route| route.redirect_to_https && route.policies.redirect.target().is_none();
     let whole = !site.is_default() && !site.routes.is_empty() && site.routes.iter().all(redirects);
+    let locations = location::all(site, if site.is_default() { RESERVED } else { &[] });
+    let values: Vec<_> = locations.iter().map(|location| common.log.values(location.route)).collect();
+    let usual = common.log.usual(&values);
     let view = View {
         comment: source.as_ref(),
         listeners: &common.config.listeners,
@@ -72,16 +76,16 @@ pub(super) fn write(page: &mut Page, common: &Common<'_>, site: &Site<'_>) -> Re
             HostMatch::Wildcard(parent) => ServerName::Regex(wildcard(parent)),
             HostMatch::Any => ServerName::Any,
         },
-        variables: common.log.variables.iter().filter(|_| site.is_default()).map(|variable| variable.name()).collect(),
+        variables: common.log.of_server(&usual, site.is_default()),
         redirect: whole.then_some(redirect),
     };
     page.part(source.as_ref(), &view)?;
-    for location in location::all(site, if site.is_default() { RESERVED } else { &[] }) {
+    for (location, values) in locations.iter().zip(&values) {
         let comment = location.route.source != *source;
         let redirect = (!whole && redirects(&location.route)).then_some(redirect);
-        content::write(page, common, &location, comment, redirect)?;
+        content::write(page, common, location, comment, redirect, common.log.of_location(values, &usual))?;
     }
-    page.line(source.as_ref(), "    }");
+    page.line(source.as_ref(), "\t}");
     Ok(())
 }
 

@@ -62,9 +62,10 @@ struct View<'a> {
     megabytes: u64,
     least_busy: bool,
     keepalive: u32,
-    keepalive_time: u32,
-    keepalive_timeout: u32,
-    keepalive_requests: u32,
+    /// Where they are not nginx's own defaults: every byte is read at every reload.
+    keepalive_time: Option<u32>,
+    keepalive_timeout: Option<u32>,
+    keepalive_requests: Option<u32>,
 }
 
 /// Writes the upstreams that these sites send requests to.
@@ -85,9 +86,9 @@ pub(super) fn write(page: &mut Page, common: &Common<'_>, sites: &[Site<'_>]) ->
                 LoadBalance::Ewma => true,
             },
             keepalive,
-            keepalive_time: connections.upstream_time.get(),
-            keepalive_timeout: connections.upstream_timeout.get(),
-            keepalive_requests: connections.upstream_requests.get(),
+            keepalive_time: Some(connections.upstream_time.get()).filter(|n| keepalive != 0 && *n != 3600),
+            keepalive_timeout: Some(connections.upstream_timeout.get()).filter(|n| keepalive != 0 && *n != 60),
+            keepalive_requests: Some(connections.upstream_requests.get()).filter(|n| keepalive != 0 && *n != 1000),
         };
         page.part(source, &view)?;
     }
