@@ -46,7 +46,8 @@ impl Serialize for PrivateBytes {
 pub struct Certificate {
     /// SHA-256 over chain and key, in hexadecimal digits.
     pub digest: String,
-    /// The names it is for: lower case, wildcards as `*.example.com`. From the SANs, or from the CN when there are none.
+    /// The names it is for: lower case, wildcards as `*.example.com`, sorted and none twice. From the SANs, or from the
+    /// CN when there are none.
     pub names: Vec<String>,
     /// First second of its validity, in seconds since 1970.
     pub not_before: i64,
@@ -102,18 +103,22 @@ impl Certificate {
 
     /// Whether a client that asks for `host` accepts it: a SAN of that name, or a wildcard for its last label.
     pub fn covers(&self, host: &Hostname) -> bool {
-        let wildcard = host.parent().map(|parent| format!("*.{parent}"));
-        self.names.iter().any(|name| name == host.as_str() || Some(name) == wildcard.as_ref())
+        self.has(host.as_str()) || host.parent().is_some_and(|parent| self.covers_wildcard(&parent))
     }
 
     /// Whether it is good for every name of `*.parent`.
     pub fn covers_wildcard(&self, parent: &Hostname) -> bool {
-        self.names.iter().any(|name| name.strip_prefix("*.") == Some(parent.as_str()))
+        self.has(&format!("*.{parent}"))
+    }
+
+    /// A certificate may be for thousands of names and serve as many hosts.
+    fn has(&self, name: &str) -> bool {
+        self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
     }
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let sans: Vec<String> = certificate
+    let mut sans: Vec<String> = certificate
         .subject_alternative_name()
         .ok()
         .flatten()
@@ -125,6 +130,8 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         })
         .collect();
     if !sans.is_empty() {
+        sans.sort();
+        sans.dedup();
         return sans;
     }
     let cn = common_name(certificate.subject()).to_ascii_lowercase();

@@ -154,9 +154,8 @@ impl Redirects<'_> {
         let Answer { action, backend, policies } = answer.clone();
         Route {
             path: path.clone(),
+            redirect_to_https: self.wanted(by) && !is_closed(&action),
             action,
-            // What is closed says so at once.
-            redirect_to_https: by.closed.is_none() && self.wanted(by),
             policies,
             backend,
             source: Some(by.subject.clone()),
@@ -170,12 +169,17 @@ impl Redirects<'_> {
             Some(oldest) => self.wanted(oldest),
             None => base.force_ssl_redirect || (base.ssl_redirect && self.tls),
         };
-        everything(answer.clone(), redirect && answer.action != Action::Respond(503), None)
+        everything(answer.clone(), redirect && !is_closed(&answer.action), None)
     }
 
     fn wanted(&self, by: &Ours<'_>) -> bool {
         by.policies.force_ssl_redirect || (by.policies.ssl_redirect && self.tls)
     }
+}
+
+/// What is closed says so at once, over http too.
+fn is_closed(action: &Action) -> bool {
+    *action == Action::Respond(503)
 }
 
 fn everything(answer: Answer, redirect_to_https: bool, source: Option<Subject>) -> Route {
