@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -38,13 +39,13 @@ impl UpstreamId {
     pub fn new(service: &ObjectName, port: &PortId, protocol: Protocol, load_balance: LoadBalance) -> Self {
         let mut hash = Sha256::new();
         let namespace = service.namespace.as_ref().map_or("", Name::as_str);
-        for part in [namespace, service.name.as_str(), &port.0, &format!("{protocol:?}"), &format!("{load_balance:?}")]
-        {
+        let (protocol, load_balance) = (spoken(protocol), spread(load_balance));
+        for part in [namespace, service.name.as_str(), &port.0, protocol, load_balance] {
             hash.update(part.len().to_be_bytes());
             hash.update(part.as_bytes());
         }
         let hash = hash.finalize();
-        let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = HEXLOWER.encode(&hash);
         // 64 bits at least, so that two names never agree in what the DNS label holds.
         let length = 16 + usize::from(hash[31] % 16);
         let mut id = format!("{}-{namespace}-{}-{}", &hex[..length], service.name, port.0);
@@ -60,6 +61,24 @@ impl UpstreamId {
     /// The hash alone: unique too, and one label of a DNS name.
     pub fn label(&self) -> &str {
         self.0.split('-').next().unwrap_or(&self.0)
+    }
+}
+
+/// The word for a protocol in an id. It may never change: the proxy hands addresses over by the name of an upstream.
+fn spoken(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "Http",
+        Protocol::Https => "Https",
+        Protocol::Grpc => "Grpc",
+        Protocol::Grpcs => "Grpcs",
+    }
+}
+
+/// The word for a way of balancing in an id; see [`spoken`].
+fn spread(load_balance: LoadBalance) -> &'static str {
+    match load_balance {
+        LoadBalance::RoundRobin => "RoundRobin",
+        LoadBalance::Ewma => "Ewma",
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::TypedLocalObjectReference;
-use k8s_openapi::api::networking::v1::{IngressBackend, IngressServiceBackend, ServiceBackendPort};
+use k8s_openapi::api::networking::v1::{IngressServiceBackend, ServiceBackendPort};
 
+use super::claims::Claim;
 use super::ingresses::Ours;
 use super::ports::{Port, Trouble};
 use super::rules::Place;
@@ -31,6 +32,13 @@ pub struct Answer {
     pub policies: Policies,
 }
 
+impl Answer {
+    /// 503, with nothing that the Ingress says.
+    pub fn closed() -> Self {
+        Self { action: Action::Respond(503), backend: None, policies: Policies::default() }
+    }
+}
+
 /// Everything that a backend can name.
 pub struct Backends<'a> {
     services: Services<'a>,
@@ -48,15 +56,12 @@ impl<'a> Backends<'a> {
         }
     }
 
-    /// Resolves the backend of a path.
-    pub fn answer(
-        &mut self,
-        ingress: &Ours<'_>,
-        place: Place,
-        backend: &IngressBackend,
-        path: &PathMatch,
-        problems: &mut Vec<Problem>,
-    ) -> Answer {
+    /// Resolves the backend of a claim, unless its Ingress is closed.
+    pub fn answer(&mut self, claim: &Claim<'_>, problems: &mut Vec<Problem>) -> Answer {
+        let Claim { by: ingress, place, ref path, backend, .. } = *claim;
+        if ingress.closed.is_some() {
+            return Answer::closed();
+        }
         let mut asked = Asked { ingress, place, problems };
         match (&backend.service, &backend.resource) {
             (Some(service), None) => self.service(asked, service),
@@ -76,20 +81,21 @@ impl<'a> Backends<'a> {
         }
         let not_found = Answer { action: Action::Respond(404), backend: None, policies: base.policies.clone() };
         let Some(name) = &settings.flags.default_backend_service else { return not_found };
-        let Some(port) = self.services.first_port(name) else {
-            let subject = self.services.subject(name);
+        let found = self.services.named(name);
+        let subject = found.subject();
+        let Some(port) = found.first_port() else {
             let message = "must exist and have a TCP port, because `--default-backend-service` names it; it does not";
             let effect = "what no Ingress answers is answered with 404";
             problems.push(subject.degraded(Reason::ServiceNotFound, "", message, effect));
             return not_found;
         };
-        let policies = self.services.policies(self.prefix, name, base, problems);
+        let policies = found.policies(self.prefix, base, problems);
         if !policies.denied.is_empty() {
             return Answer::closed();
         }
-        let (id, trouble) = self.services.resolve(name, &Port::Number(port), &policies, problems);
+        let (id, trouble) = self.services.resolve(found, &Port::Number(port), &policies, problems);
         if let Some(Trouble { reason, message, .. }) = trouble {
-            problems.push(self.services.subject(name).degraded(reason, "", message, ANSWERS_503));
+            problems.push(subject.degraded(reason, "", message, ANSWERS_503));
         }
         let backend = Some(BackendName { service: name.name.clone(), port: port.to_string() });
         Answer { action: Action::Forward(id), backend, policies: policies.into_owned().policies }
@@ -112,11 +118,12 @@ impl<'a> Backends<'a> {
             Ok(port) => port,
             Err(message) => return asked.refuse(".service.port", message),
         };
-        let policies = self.services.policies(self.prefix, &service, &ingress.policies, asked.problems);
+        let found = self.services.named(&service);
+        let policies = found.policies(self.prefix, &ingress.policies, asked.problems);
         if !policies.denied.is_empty() {
             return Answer::closed();
         }
-        let (id, trouble) = self.services.resolve(&service, &port, &policies, asked.problems);
+        let (id, trouble) = self.services.resolve(found, &port, &policies, asked.problems);
         if let Some(trouble) = trouble {
             asked.tell(trouble);
         }

@@ -15,12 +15,24 @@ use crate::value::shown;
 
 /// The certificates, and the slots that are used so far.
 pub struct Certificates<'a> {
-    /// All Secrets.
-    pub secrets: &'a BTreeMap<ObjectName, Arc<TlsSecret>>,
-    /// The time, in seconds since 1970.
-    pub now: i64,
+    secrets: &'a BTreeMap<ObjectName, Arc<TlsSecret>>,
+    now: i64,
     slots: BTreeMap<SlotId, Slot>,
-    known: BTreeMap<ObjectName, SlotId>,
+}
+
+/// A Secret by its name, whether or not it exists.
+pub struct Secret<'a> {
+    /// Its name.
+    pub object: ObjectName,
+    /// What it holds.
+    pub found: Option<&'a TlsSecret>,
+}
+
+impl<'a> Secret<'a> {
+    /// Its certificate, if it is usable.
+    pub fn certificate(&self) -> Option<&'a Arc<Certificate>> {
+        self.found.and_then(|found| found.certificate.as_ref().ok())
+    }
 }
 
 impl<'a> Certificates<'a> {
@@ -28,26 +40,35 @@ impl<'a> Certificates<'a> {
     pub fn new(snapshot: &'a Snapshot, flags: &Flags, now: i64, problems: &mut Vec<Problem>) -> Self {
         let slot = default_slot(snapshot, flags, now, problems);
         let slots = BTreeMap::from([(SlotId::default_slot(), slot)]);
-        Self { secrets: &snapshot.secrets, now, slots, known: BTreeMap::new() }
+        Self { secrets: &snapshot.secrets, now, slots }
+    }
+
+    /// The time, in seconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Looks a Secret up.
+    pub fn secret(&self, object: ObjectName) -> Secret<'a> {
+        let found = self.secrets.get(&object).map(|secret| &**secret);
+        Secret { object, found }
+    }
+
+    /// The slot of a Secret, which is used from now on.
+    pub fn slot(&mut self, secret: &Secret<'_>) -> SlotId {
+        let id = SlotId::of(&secret.object);
+        self.slots.entry(id.clone()).or_insert_with(|| Slot {
+            secret: Some(secret.object.clone()),
+            certificate: secret.certificate().map(Arc::clone),
+            exists: secret.found.is_some(),
+            fallback: None,
+        });
+        id
     }
 
     /// All slots that are used.
     pub fn into_slots(self) -> BTreeMap<SlotId, Slot> {
         self.slots
-    }
-
-    /// The slot of a Secret.
-    pub fn slot(&mut self, object: &ObjectName) -> SlotId {
-        if let Some(id) = self.known.get(object) {
-            return id.clone();
-        }
-        let id = SlotId::of(object);
-        let secret = self.secrets.get(object);
-        let certificate = secret.and_then(|secret| secret.certificate.as_ref().ok()).map(Arc::clone);
-        let slot = Slot { secret: Some(object.clone()), certificate, exists: secret.is_some(), fallback: None };
-        self.slots.insert(id.clone(), slot);
-        self.known.insert(object.clone(), id.clone());
-        id
     }
 }
 

@@ -1,22 +1,30 @@
 //! The endpoints of a port: what the EndpointSlices of its Service say, without addresses that must not be reached
 //! through the proxy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::problem::{Kind, Problem, Reason, Subject};
 use crate::settings::Flags;
 use crate::snapshot::{Origin, Snapshot};
-use crate::value::reference::ObjectName;
+use crate::value::reference::{Name, ObjectName};
 use crate::value::shown;
 
 /// The label that names the Service of a slice.
 const SERVICE: &str = "kubernetes.io/service-name";
 
-/// All EndpointSlices by namespace and Service.
-pub struct Slices<'a>(BTreeMap<(&'a str, &'a str), Vec<(&'a ObjectName, &'a EndpointSlice)>>);
+/// All EndpointSlices, sorted by namespace and Service: a sorted list is faster to make and to search than a map.
+pub struct Slices<'a>(Vec<Slice<'a>>);
+
+struct Slice<'a> {
+    /// Namespace and Service.
+    of: (&'a str, &'a str),
+    name: &'a ObjectName,
+    slice: &'a EndpointSlice,
+}
 
 /// The endpoints of a port.
 #[derive(Debug, Default)]
@@ -30,27 +38,40 @@ pub struct Ready {
 impl<'a> Slices<'a> {
     /// Indexes all slices.
     pub fn new(snapshot: &'a Snapshot) -> Self {
-        let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (name, slice) in &snapshot.endpoint_slices {
-            let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE));
-            if let (Some(namespace), Some(service)) = (&name.namespace, service) {
-                slices.entry((namespace.as_str(), service.as_str())).or_default().push((name, &**slice));
-            }
-        }
+        let indexed = |(name, slice): (&'a ObjectName, &'a Arc<EndpointSlice>)| {
+            let service = slice.metadata.labels.as_ref()?.get(SERVICE)?;
+            Some(Slice { of: (name.namespace.as_ref()?.as_str(), service), name, slice })
+        };
+        let mut slices: Vec<_> = snapshot.endpoint_slices.iter().filter_map(indexed).collect();
+        // Stable: the slices of a Service stay in the order of their names.
+        slices.sort_by(|a, b| a.of.cmp(&b.of));
         Self(slices)
+    }
+
+    fn of(&self, service: &ObjectName) -> &[Slice<'a>] {
+        let of = (service.namespace.as_ref().map_or("", Name::as_str), service.name.as_str());
+        let from = self.0.partition_point(|slice| slice.of < of);
+        let rest = &self.0[from..];
+        &rest[..rest.iter().take_while(|slice| slice.of == of).count()]
     }
 
     /// The endpoints of the port of this name (empty for a port without one) of a Service.
     pub fn ready(&self, service: &ObjectName, port: &str, fence: Fence<'_>, problems: &mut Vec<Problem>) -> Ready {
-        let namespace = service.namespace.as_ref().map_or("", |namespace| namespace.as_str());
         let mut found = Found { fence, addresses: BTreeSet::new(), unready: 0 };
-        for (name, slice) in self.0.get(&(namespace, service.name.as_str())).into_iter().flatten() {
-            let uid = slice.metadata.uid.clone();
-            let subject = Subject { kind: Kind::EndpointSlice, object: (*name).clone(), uid };
+        for Slice { name, slice, .. } in self.of(service) {
+            let subject = || {
+                let uid = slice.metadata.uid.clone();
+                Subject { kind: Kind::EndpointSlice, object: (*name).clone(), uid }
+            };
             if slice.address_type != "IPv4" && slice.address_type != "IPv6" {
                 let message =
                     format!("addressType {} is not served; it must be IPv4 or IPv6", shown(&slice.address_type));
-                problems.push(subject.degraded(Reason::NotSupported, "addressType", message, "the slice is left out"));
+                problems.push(subject().degraded(
+                    Reason::NotSupported,
+                    "addressType",
+                    message,
+                    "the slice is left out",
+                ));
                 continue;
             }
             for candidate in slice.ports.iter().flatten() {
@@ -124,7 +145,7 @@ impl LeftOut {
 }
 
 impl Found<'_> {
-    fn take(&mut self, subject: &Subject, slice: &EndpointSlice, port: u16, problems: &mut Vec<Problem>) {
+    fn take(&mut self, subject: &dyn Fn() -> Subject, slice: &EndpointSlice, port: u16, problems: &mut Vec<Problem>) {
         let (mut refused, mut malformed) = (LeftOut::default(), LeftOut::default());
         for (number, endpoint) in slice.endpoints.iter().enumerate() {
             // Not known counts as ready.
@@ -148,10 +169,10 @@ impl Found<'_> {
         }
         let effect = "no request is sent there";
         if let Some((field, message)) = refused.told() {
-            problems.push(subject.rejected(Reason::EndpointRefused, field, message, effect));
+            problems.push(subject().rejected(Reason::EndpointRefused, field, message, effect));
         }
         if let Some((field, message)) = malformed.told() {
-            problems.push(subject.degraded(Reason::InvalidValue, field, message, effect));
+            problems.push(subject().degraded(Reason::InvalidValue, field, message, effect));
         }
     }
 }

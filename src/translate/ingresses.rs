@@ -51,7 +51,7 @@ pub fn in_order<'a>(
     held: &'a HeldBack,
     problems: &mut Vec<Problem>,
 ) -> (BTreeSet<ObjectName>, Vec<Ours<'a>>) {
-    let mut names = BTreeSet::new();
+    let mut names = Vec::with_capacity(snapshot.ingresses.len());
     let mut ingresses = Vec::with_capacity(snapshot.ingresses.len());
     for (name, current) in &snapshot.ingresses {
         let subject = Subject { kind: Kind::Ingress, object: name.clone(), uid: current.metadata.uid.clone() };
@@ -62,7 +62,7 @@ pub fn in_order<'a>(
                 continue;
             }
         };
-        names.insert(name.clone());
+        names.push(name.clone());
         let (form, held) = match held.0.get(name) {
             None => (&**current, None),
             Some(Form::Former(former)) => (&**former, None),
@@ -78,7 +78,7 @@ pub fn in_order<'a>(
     }
     // Stable, so what is of equal age stays in the order of the names, which is the snapshot's.
     ingresses.sort_by(|a, b| a.age.cmp(&b.age));
-    (names, ingresses)
+    (names.into_iter().collect(), ingresses)
 }
 
 /// What an Ingress asks for, unless nothing of it is to be served.

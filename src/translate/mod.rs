@@ -1,12 +1,12 @@
 //! The meaning of an Ingress: from the objects at one moment to what the proxy shall do, and what people are told.
 //!
 //! ```text
-//! ingresses   which ones count, oldest first, with what their annotations say
-//!   rules     their hosts, paths and default backends, each a claim on the requests of a host
-//!     paths   from the text of a path to what it matches, and the order among paths
-//!     backends (services, ports, endpoints, external; static_files)   where the requests go
-//!   hosts     who wins: claims to virtual hosts
-//!   tls       which certificate a host gets (certificates)
+//! ingresses     which ones count, oldest first, with what their annotations say
+//!   rules       the hosts that each names
+//! hosts         from all who name a host to a virtual host
+//!   claims      who wins a path (paths: from a text to what it matches, and the order among them)
+//!   backends    where the requests go (services, ports, endpoints, external; static_files)
+//!   tls         which certificate is served (certificates)
 //! ```
 //!
 //! Pure and total: the same input gives the same output whatever its order, and nothing in it can make this fail. What
@@ -15,6 +15,7 @@
 
 mod backends;
 mod certificates;
+mod claims;
 mod endpoints;
 mod external;
 mod hosts;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
 
-use crate::model::{Action, ProxyConfig, Route, UpstreamId};
+use crate::model::ProxyConfig;
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -43,6 +44,7 @@ use crate::value::reference::ObjectName;
 use backends::Backends;
 use certificates::Certificates;
 use hosts::Hosts;
+use tls::Section;
 
 /// What the proxy shall do, and what people are told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,31 +81,27 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings, held: &HeldBack, now:
     let (ours, ingresses) = ingresses::in_order(snapshot, settings, held, &mut problems);
     let mut backends = Backends::new(snapshot, &settings.flags);
     let mut certificates = Certificates::new(snapshot, &settings.flags, now, &mut problems);
-    let mut hosts = Hosts::default();
-    for ingress in &ingresses {
-        let own = rules::claim(ingress, settings, &mut backends, &mut hosts, &mut problems);
-        tls::secure(ingress, &own, &mut certificates, &mut hosts, &mut problems);
+    let sections: Vec<_> =
+        ingresses.iter().map(|ingress| Section::read(ingress, &certificates, &mut problems)).collect();
+    let mut named = Vec::with_capacity(ingresses.len());
+    for (ingress, section) in ingresses.iter().zip(&sections) {
+        let own = rules::hosts(ingress, section.as_ref(), &mut problems);
+        if let Some(section) = section {
+            section.tell_unused(&own, &mut problems);
+        }
+        named.extend(own);
     }
-    let rest = backends.controller_default(settings, &mut problems);
-    let hosts = hosts.finish(settings, rest);
-    let mut upstreams = backends.into_upstreams();
-    // A default backend may be left without anything to answer.
-    let named: BTreeSet<&UpstreamId> = hosts.iter().flat_map(|host| &host.routes).filter_map(forwarded).collect();
-    upstreams.retain(|id, _| named.contains(id));
+    let hosts = Hosts::new(settings, &mut backends, &mut certificates, &mut problems).make(named);
     problems.sort();
     problems.dedup();
     let config = ProxyConfig {
         listeners: settings.flags.listeners.clone(),
         globals: settings.globals.clone(),
         hosts,
-        upstreams,
+        upstreams: backends.into_upstreams(),
         slots: certificates.into_slots(),
     };
     Translation { config, problems, ours }
-}
-
-fn forwarded(route: &Route) -> Option<&UpstreamId> {
-    if let Action::Forward(id) = &route.action { Some(id) } else { None }
 }
 
 #[cfg(test)]

@@ -178,16 +178,16 @@ fn looks_like_a_regex(text: &str) -> bool {
 ///
 /// Exact ones come first, then Prefix and regular expressions together, the longer text first; what is left is the order
 /// of ingress-nginx, so that regular expressions of equal length mean what they meant there.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Precedence {
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Precedence<'p> {
     /// A whole path.
-    Exact(String),
+    Exact(&'p str),
     /// A beginning, without a trailing slash, or (`regex`) an expression for one.
     Beginning {
         /// In bytes.
         length: Reverse<usize>,
         /// The text.
-        text: Reverse<String>,
+        text: Reverse<&'p str>,
         /// Of equal texts the literal one stands first.
         regex: bool,
     },
@@ -195,13 +195,13 @@ pub enum Precedence {
     Everything,
 }
 
-impl Precedence {
+impl<'p> Precedence<'p> {
     /// The precedence of a path.
-    pub fn of(path: &PathMatch) -> Self {
+    pub fn of(path: &'p PathMatch) -> Self {
         let beginning =
-            |text: &str, regex| Self::Beginning { length: Reverse(text.len()), text: Reverse(text.to_owned()), regex };
+            |text: &'p str, regex| Self::Beginning { length: Reverse(text.len()), text: Reverse(text), regex };
         match path {
-            PathMatch::Exact(path) => Self::Exact(path.as_str().to_owned()),
+            PathMatch::Exact(path) => Self::Exact(path.as_str()),
             PathMatch::Prefix(path) if path.trimmed().is_empty() => Self::Everything,
             PathMatch::Prefix(path) => beginning(path.trimmed(), false),
             PathMatch::Regex(regex) => beginning(regex.as_str(), true),
@@ -345,13 +345,13 @@ mod tests {
             ("Prefix", "/a"),
             ("Prefix", "/"),
         ];
-        let mut sorted: Vec<_> = paths.iter().collect();
-        let precedence =
-            |(kind, path): &(&str, &str)| Precedence::of(&parse(&given(kind, path), &all, true).0.unwrap().path);
+        let parsed = |(kind, path): &(&str, &str)| parse(&given(kind, path), &all, true).0.unwrap().path;
+        let mut sorted: Vec<_> = paths.iter().map(|path| (parsed(path), path)).collect();
         sorted.reverse();
-        sorted.sort_by_key(|path| precedence(path));
-        assert_eq!(sorted, paths.iter().collect::<Vec<_>>());
-        assert_eq!(precedence(&("Prefix", "/foo")), precedence(&("Prefix", "/foo/")));
-        assert_eq!(precedence(&("Prefix", "/")), precedence(&("ImplementationSpecific", "/")));
+        sorted.sort_by(|(a, _), (b, _)| Precedence::of(a).cmp(&Precedence::of(b)));
+        assert_eq!(sorted.iter().map(|(_, path)| *path).collect::<Vec<_>>(), paths.iter().collect::<Vec<_>>());
+        for (a, b) in [(("Prefix", "/foo"), ("Prefix", "/foo/")), (("Prefix", "/"), ("ImplementationSpecific", "/"))] {
+            assert_eq!(Precedence::of(&parsed(&a)), Precedence::of(&parsed(&b)));
+        }
     }
 }

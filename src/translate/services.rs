@@ -2,96 +2,108 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 
 use super::endpoints::{Fence, Slices};
 use super::external;
 use super::ports::{Port, Trouble, is_tcp, matching, no_port, number};
-use crate::annotations::load_balance::LoadBalance;
 use crate::annotations::{IngressPolicies, Source, read_service};
 use crate::model::{PortId, Upstream, UpstreamId};
 use crate::problem::{Kind, Problem, Reason, Subject};
 use crate::settings::Flags;
 use crate::snapshot::Snapshot;
 use crate::value::reference::ObjectName;
-use crate::volume::{Endpoints, Protocol};
-
-type Key = (ObjectName, Port, Protocol, LoadBalance);
+use crate::volume::Endpoints;
 
 /// The Services, and the upstreams made of them so far.
 pub struct Services<'a> {
     snapshot: &'a Snapshot,
     flags: &'a Flags,
     slices: Slices<'a>,
-    known: BTreeMap<Key, (UpstreamId, Option<Trouble>)>,
     upstreams: BTreeMap<UpstreamId, Upstream>,
+    /// For upstreams without endpoints: how many are not ready.
+    unready: BTreeMap<UpstreamId, usize>,
+}
+
+/// A Service by its name, whether or not it exists.
+#[derive(Clone, Copy)]
+pub struct ServiceNamed<'n, 'a> {
+    name: &'n ObjectName,
+    service: Option<&'a Service>,
+}
+
+impl<'n> ServiceNamed<'n, '_> {
+    /// The Service as somebody to be told something.
+    pub fn subject(self) -> Subject {
+        let uid = self.service.and_then(|service| service.metadata.uid.clone());
+        Subject { kind: Kind::Service, object: self.name.clone(), uid }
+    }
+
+    /// What holds on the way to this Service: what its own annotations say comes first.
+    pub fn policies<'p>(
+        self,
+        prefix: &str,
+        policies: &'p IngressPolicies,
+        problems: &mut Vec<Problem>,
+    ) -> Cow<'p, IngressPolicies> {
+        let annotations = self.service.and_then(|service| service.metadata.annotations.as_ref());
+        if annotations.is_none_or(BTreeMap::is_empty) {
+            return Cow::Borrowed(policies);
+        }
+        read_service(prefix, policies, Source { subject: &self.subject(), annotations }, problems)
+    }
+
+    /// The number of its first TCP port.
+    pub fn first_port(self) -> Option<u16> {
+        let ports = self.service?.spec.as_ref()?.ports.as_ref()?;
+        ports.iter().filter(is_tcp).find_map(number)
+    }
 }
 
 impl<'a> Services<'a> {
     /// Indexes the EndpointSlices once.
     pub fn new(snapshot: &'a Snapshot, flags: &'a Flags) -> Self {
         let slices = Slices::new(snapshot);
-        Self { snapshot, flags, slices, known: BTreeMap::new(), upstreams: BTreeMap::new() }
+        Self { snapshot, flags, slices, upstreams: BTreeMap::new(), unready: BTreeMap::new() }
     }
 
-    /// The Service as somebody to be told something.
-    pub fn subject(&self, name: &ObjectName) -> Subject {
-        let uid = self.snapshot.services.get(name).and_then(|service| service.metadata.uid.clone());
-        Subject { kind: Kind::Service, object: name.clone(), uid }
-    }
-
-    /// What holds on the way to this Service: what its own annotations say comes first.
-    pub fn policies<'p>(
-        &self,
-        prefix: &str,
-        name: &ObjectName,
-        policies: &'p IngressPolicies,
-        problems: &mut Vec<Problem>,
-    ) -> Cow<'p, IngressPolicies> {
-        let annotations = self.snapshot.services.get(name).and_then(|service| service.metadata.annotations.as_ref());
-        if annotations.is_none_or(BTreeMap::is_empty) {
-            return Cow::Borrowed(policies);
-        }
-        read_service(prefix, policies, Source { subject: &self.subject(name), annotations }, problems)
-    }
-
-    /// The number of the first TCP port of a Service.
-    pub fn first_port(&self, name: &ObjectName) -> Option<u16> {
-        let ports = self.snapshot.services.get(name)?.spec.as_ref()?.ports.as_ref()?;
-        ports.iter().filter(is_tcp).find_map(number)
+    /// Looks a Service up.
+    pub fn named<'n>(&self, name: &'n ObjectName) -> ServiceNamed<'n, 'a> {
+        ServiceNamed { name, service: self.snapshot.services.get(name).map(|service| &**service) }
     }
 
     /// The upstream for a port of a Service. There always is one: without endpoints it answers 503 until they come.
     pub fn resolve(
         &mut self,
-        name: &ObjectName,
+        ServiceNamed { name, service }: ServiceNamed<'_, 'a>,
         port: &Port,
         policies: &IngressPolicies,
         problems: &mut Vec<Problem>,
     ) -> (UpstreamId, Option<Trouble>) {
         let (protocol, load_balance) = (policies.backend_protocol, policies.load_balance);
-        let key = (name.clone(), port.clone(), protocol, load_balance);
-        if let Some(known) = self.known.get(&key) {
-            return known.clone();
-        }
-        let Found { port, endpoints, trouble } = match self.snapshot.services.get(name) {
+        let Found { port, target, trouble } = match service {
             Some(service) => self.find(name, service, port, problems),
-            None => Found::none(
-                port,
-                Trouble {
-                    reason: Reason::ServiceNotFound,
-                    below: ".service.name",
-                    message: format!("Service {name} does not exist; it must be in the Ingress's namespace"),
-                    served: None,
-                },
-            ),
+            None => Found::none(port, no_service(name)),
         };
         let id = UpstreamId::new(name, &port, protocol, load_balance);
-        let upstream = || Upstream { service: name.clone(), protocol, load_balance, endpoints };
-        self.upstreams.entry(id.clone()).or_insert_with(upstream);
-        self.known.insert(key, (id.clone(), trouble.clone()));
+        if !self.upstreams.contains_key(&id) {
+            let endpoints = match target {
+                Target::Nothing => Endpoints::Addresses(Vec::new()),
+                Target::External(host, port) => Endpoints::Name { host, port },
+                Target::Slices(port) => {
+                    let fence = Fence { origin: self.snapshot.origin, flags: self.flags };
+                    let ready = self.slices.ready(name, port, fence, problems);
+                    if ready.addresses.is_empty() {
+                        self.unready.insert(id.clone(), ready.unready);
+                    }
+                    Endpoints::Addresses(ready.addresses)
+                }
+            };
+            let upstream = Upstream { service: name.clone(), protocol, load_balance, endpoints };
+            self.upstreams.insert(id.clone(), upstream);
+        }
+        let trouble = self.unready.get(&id).map(|&unready| no_endpoints(name, unready)).or(trouble);
         (id, trouble)
     }
 
@@ -100,24 +112,28 @@ impl<'a> Services<'a> {
         self.upstreams
     }
 
-    fn find(&self, name: &ObjectName, service: &Arc<Service>, port: &Port, problems: &mut Vec<Problem>) -> Found {
+    fn find(&self, name: &ObjectName, service: &'a Service, port: &Port, problems: &mut Vec<Problem>) -> Found<'a> {
         let spec = service.spec.as_ref();
         if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
             return self.find_external(name, service, port, problems);
         }
         let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-        let (found, trouble) = match matching(name, ports, port) {
-            Ok(found) => found,
-            Err(trouble) => return Found::none(port, trouble),
-        };
-        let fence = Fence { origin: self.snapshot.origin, flags: self.flags };
-        let ready = self.slices.ready(name, found.name.as_deref().unwrap_or_default(), fence, problems);
-        let trouble = if ready.addresses.is_empty() { Some(no_endpoints(name, ready.unready)) } else { trouble };
-        let port = number(found).map_or_else(|| port.id(), PortId::number);
-        Found { port, endpoints: Endpoints::Addresses(ready.addresses), trouble }
+        match matching(name, ports, port) {
+            Ok((found, trouble)) => {
+                let target = Target::Slices(found.name.as_deref().unwrap_or_default());
+                Found { port: number(found).map_or_else(|| port.id(), PortId::number), target, trouble }
+            }
+            Err(trouble) => Found::none(port, trouble),
+        }
     }
 
-    fn find_external(&self, name: &ObjectName, service: &Service, port: &Port, problems: &mut Vec<Problem>) -> Found {
+    fn find_external(
+        &self,
+        name: &ObjectName,
+        service: &'a Service,
+        port: &Port,
+        problems: &mut Vec<Problem>,
+    ) -> Found<'a> {
         let spec = service.spec.as_ref();
         let unusable = |message| Trouble { reason: Reason::NoEndpoints, below: ".service.name", message, served: None };
         if self.flags.disable_svc_external_name {
@@ -128,7 +144,7 @@ impl<'a> Services<'a> {
         let host = match external::host(spec.and_then(|spec| spec.external_name.as_deref()).unwrap_or_default()) {
             Ok(host) => host,
             Err(message) => {
-                let subject = self.subject(name);
+                let subject = ServiceNamed { name, service: Some(service) }.subject();
                 let effect = "the Service has no endpoints; requests for it are answered with 503";
                 problems.push(subject.rejected(Reason::InvalidBackend, "spec.externalName", message, effect));
                 let message =
@@ -145,8 +161,7 @@ impl<'a> Services<'a> {
         };
         match target {
             Ok((number, trouble)) => {
-                let endpoints = Endpoints::Name { host, port: number };
-                Found { port: PortId::number(number), endpoints, trouble }
+                Found { port: PortId::number(number), target: Target::External(host, number), trouble }
             }
             Err(trouble) => Found::none(port, trouble),
         }
@@ -154,16 +169,31 @@ impl<'a> Services<'a> {
 }
 
 /// What was found behind a port of a Service.
-struct Found {
+struct Found<'a> {
     port: PortId,
-    endpoints: Endpoints,
+    target: Target<'a>,
     trouble: Option<Trouble>,
 }
 
-impl Found {
+/// Where the endpoints of an upstream come from.
+enum Target<'a> {
+    /// There are none.
+    Nothing,
+    /// The slices of the Service, by the name of the port.
+    Slices(&'a str),
+    /// Another host, at this port.
+    External(String, u16),
+}
+
+impl Found<'_> {
     fn none(port: &Port, trouble: Trouble) -> Self {
-        Self { port: port.id(), endpoints: Endpoints::Addresses(Vec::new()), trouble: Some(trouble) }
+        Self { port: port.id(), target: Target::Nothing, trouble: Some(trouble) }
     }
+}
+
+fn no_service(name: &ObjectName) -> Trouble {
+    let message = format!("Service {name} does not exist; it must be in the Ingress's namespace");
+    Trouble { reason: Reason::ServiceNotFound, below: ".service.name", message, served: None }
 }
 
 fn no_endpoints(name: &ObjectName, unready: usize) -> Trouble {
@@ -177,245 +207,4 @@ fn no_endpoints(name: &ObjectName, unready: usize) -> Trouble {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::settings::Flags;
-    use crate::snapshot::Origin;
-    use crate::translate::testing::Case;
-
-    /// Objects beside an Ingress `a` with one path for each backend.
-    fn case(objects: &str, backends: &[&str]) -> Case {
-        let paths: Vec<String> = backends
-            .iter()
-            .enumerate()
-            .map(|(n, backend)| format!("{{path: /{n}, pathType: Exact, backend: {backend}}}"))
-            .collect();
-        Case::of(&format!(
-            "{objects}\n---\n{{kind: Ingress, metadata: {{name: a}}, spec: {{rules: [{{http: {{paths: [{}]}}}}]}}}}",
-            paths.join(", ")
-        ))
-    }
-
-    fn check(objects: &str, backends: &[&str], expected: &str) {
-        shows(&case(objects, backends), expected);
-    }
-
-    fn shows(case: &Case, expected: &str) {
-        let (routes, problems) =
-            expected.split_once('!').map_or((expected, String::new()), |(r, p)| (r, format!("!{p}")));
-        case.shows(&format!("*\n{routes}\n^ / -> 404\n{problems}"));
-    }
-
-    const TWO: &str = "
-        {kind: Service, metadata: {name: two}, spec: {ports: [
-          {name: main, port: 80, targetPort: 8080}, {name: admin, port: 81, targetPort: adm},
-          {name: dns, port: 53, protocol: UDP}]}}
-        ---
-        {kind: EndpointSlice, metadata: {name: two-a, labels: {kubernetes.io/service-name: two}}, addressType: IPv4,
-         ports: [{name: main, port: 8080}, {name: admin, port: 9000}, {name: dns, port: 53, protocol: UDP}],
-         endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}, {addresses: [10.0.0.2], conditions: {ready: false}}]}
-        ---
-        {kind: EndpointSlice, metadata: {name: two-b, labels: {kubernetes.io/service-name: two}}, addressType: IPv6,
-         ports: [{name: main, port: 8080, protocol: TCP}], endpoints: [{addresses: ['2001:db8::1']}, {addresses: ['2001:db8::1']}]}";
-
-    #[test]
-    fn ports_are_found_by_number_and_by_name_and_by_what_they_lead_to() {
-        check(
-            TWO,
-            &["svc(two:80)", "svc(two:main)", "svc(two:admin)", "svc(two:8080)", "svc(two:adm)"],
-            r#"
-            = /0 -> shop/two:80 [10.0.0.1:8080 [2001:db8::1]:8080]
-            = /1 -> shop/two:80 [10.0.0.1:8080 [2001:db8::1]:8080]
-            = /2 -> shop/two:81 [10.0.0.1:9000]
-            = /3 -> shop/two:80 [10.0.0.1:8080 [2001:db8::1]:8080]
-            = /4 -> shop/two:81 [10.0.0.1:9000]
-            ! notice PortNotFound spec.rules[0].http.paths[3].backend.service.port Ingress shop/a: 8080 is no port of Service shop/two but the target of its port 80; it must be 80; port 80 is used
-            ! notice PortNotFound spec.rules[0].http.paths[4].backend.service.port Ingress shop/a: adm is no port of Service shop/two but the target of its port 81; it must be 81; port 81 is used
-            "#,
-        );
-        let upstreams = case(TWO, &["svc(two:80)", "svc(two:main)"]).translated().config.upstreams;
-        assert_eq!(upstreams.len(), 1, "by number and by name it is one upstream");
-    }
-
-    #[test]
-    fn what_is_missing_has_an_upstream_without_endpoints_and_is_told() {
-        check(
-            TWO,
-            &["svc(none:80)", "svc(two:82)", "svc(two:nope)", "svc(two:53)"],
-            r#"
-            = /0 -> shop/none:80 [none]
-            = /1 -> shop/two:82 [none]
-            = /2 -> shop/two:nope [none]
-            = /3 -> shop/two:53 [none]
-            ! degraded ServiceNotFound spec.rules[0].http.paths[0].backend.service.name Ingress shop/a: Service shop/none does not exist; it must be in the Ingress's namespace; requests for it are answered with 503
-            ! degraded PortNotFound spec.rules[0].http.paths[1].backend.service.port Ingress shop/a: Service shop/two has no port 82; it must be the number or the name of one of its ports; requests for it are answered with 503
-            ! degraded PortNotFound spec.rules[0].http.paths[2].backend.service.port Ingress shop/a: Service shop/two has no port nope; it must be the number or the name of one of its ports; requests for it are answered with 503
-            ! degraded PortNotFound spec.rules[0].http.paths[3].backend.service.port Ingress shop/a: port 53 of Service shop/two is "UDP"; only TCP ports can be served; requests for it are answered with 503
-            "#,
-        );
-    }
-
-    #[test]
-    fn a_service_without_a_ready_endpoint_is_told_and_stays() {
-        check(
-            "
-            {kind: Service, metadata: {name: web}, spec: {clusterIP: None, ports: [{port: 80}]}}
-            ---
-            {kind: EndpointSlice, metadata: {name: web-a, labels: {kubernetes.io/service-name: web}}, addressType: IPv4,
-             ports: [{name: '', port: 80}],
-             endpoints: [{addresses: [10.0.0.1], conditions: {ready: false, serving: true, terminating: true}}]}
-            ---
-            {kind: Service, metadata: {name: new}, spec: {ports: [{port: 80}]}}
-            ",
-            &["svc(web:80)", "svc(new:80)"],
-            "
-            = /0 -> shop/web:80 [none]
-            = /1 -> shop/new:80 [none]
-            ! degraded NoEndpoints spec.rules[0].http.paths[0].backend.service.name Ingress shop/a: Service shop/web has no endpoint that is ready; 1 is not ready; requests for it are answered with 503
-            ! degraded NoEndpoints spec.rules[0].http.paths[1].backend.service.name Ingress shop/a: Service shop/new has no endpoint that is ready; it must have one; requests for it are answered with 503
-            ",
-        );
-    }
-
-    #[test]
-    fn slices_of_other_services_namespaces_and_kinds_do_not_count() {
-        check(
-            "
-            {kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}
-            ---
-            {kind: EndpointSlice, metadata: {name: a, namespace: other, labels: {kubernetes.io/service-name: web}},
-             addressType: IPv4, ports: [{port: 80}], endpoints: [{addresses: [10.0.0.1]}]}
-            ---
-            {kind: EndpointSlice, metadata: {name: b}, addressType: IPv4, ports: [{port: 80}], endpoints: [{addresses: [10.0.0.2]}]}
-            ---
-            {kind: EndpointSlice, metadata: {name: c, labels: {kubernetes.io/service-name: web}},
-             addressType: FQDN, ports: [{port: 80}], endpoints: [{addresses: [a.example.com]}]}
-            ---
-            {kind: EndpointSlice, metadata: {name: d, labels: {kubernetes.io/service-name: web}},
-             addressType: IPv4, ports: [{port: 80}, {port: 0}, {name: x, port: 81}, {}], endpoints: [{addresses: [nonsense]}, {addresses: [10.0.0.3]}]}
-            ",
-            &["svc(web:80)"],
-            r#"
-            = /0 -> shop/web:80 [10.0.0.3:80]
-            ! degraded NotSupported addressType EndpointSlice shop/c: addressType "FQDN" is not served; it must be IPv4 or IPv6; the slice is left out
-            ! degraded InvalidValue endpoints[0].addresses[0] EndpointSlice shop/d: address "nonsense" is no IP address; it must be one; no request is sent there
-            "#,
-        );
-    }
-
-    #[test]
-    fn endpoints_of_the_proxy_itself_are_refused_and_told() {
-        let objects = "
-            {kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}
-            ---
-            {kind: EndpointSlice, metadata: {name: web, labels: {kubernetes.io/service-name: web}}, addressType: IPv4,
-             ports: [{port: 10254}], endpoints: [{addresses: [127.0.0.1]}, {addresses: [127.0.0.2]}, {addresses: [169.254.169.254]}]}";
-        let problems =
-            |case: &Case| case.translated().problems.iter().map(|p| p.reason.snake_case()).collect::<Vec<_>>();
-        let mut case = case(objects, &["svc(web:80)"]);
-        assert_eq!(problems(&case), ["endpoint_refused", "no_endpoints"]);
-        assert_eq!(
-            case.told()[0],
-            "EndpointSlice shop/web: endpoint 127.0.0.1:10254 is a loopback address, which means the proxy itself; it must \
-             be an address outside of the proxy (and 2 others of the slice); no request is sent there"
-        );
-        case.snapshot.origin = Origin::Files;
-        shows(
-            &case,
-            "
-            = /0 -> shop/web:80 [127.0.0.1:10254 127.0.0.2:10254]
-            ! rejected EndpointRefused endpoints[2].addresses[0] EndpointSlice shop/web: endpoint 169.254.169.254:10254 is link-local; it must be an address outside of the proxy; no request is sent there
-            ",
-        );
-        case.flags.own_ports.insert(10254);
-        assert_eq!(problems(&case), ["endpoint_refused", "no_endpoints"]);
-    }
-
-    const EXTERNAL: &str = "
-        {kind: Service, metadata: {name: ext}, spec: {type: ExternalName, externalName: Example.com., ports: [{name: web, port: 8080}]}}
-        ---
-        {kind: Service, metadata: {name: self}, spec: {type: ExternalName, externalName: localhost}}";
-
-    #[test]
-    fn external_names_are_looked_up_by_the_agent() {
-        check(
-            EXTERNAL,
-            &["svc(ext:443)", "svc(ext:web)", "svc(ext:nope)", "svc(self:80)"],
-            r#"
-            = /0 -> shop/ext:443 [example.com.:443]
-            = /1 -> shop/ext:8080 [example.com.:8080]
-            = /2 -> shop/ext:nope [none]
-            = /3 -> shop/self:80 [none]
-            ! degraded PortNotFound spec.rules[0].http.paths[2].backend.service.port Ingress shop/a: Service shop/ext has no port nope; it must be the number or the name of one of its ports; requests for it are answered with 503
-            ! degraded NoEndpoints spec.rules[0].http.paths[3].backend.service.name Ingress shop/a: Service shop/self has an external name that cannot be used; it must have a good one; requests for it are answered with 503
-            ! rejected InvalidBackend spec.externalName Service shop/self: externalName "localhost" means the proxy itself; it must be a DNS name; the Service has no endpoints; requests for it are answered with 503
-            "#,
-        );
-    }
-
-    #[test]
-    fn external_names_can_be_switched_off() {
-        let mut case = case(EXTERNAL, &["svc(ext:443)"]);
-        case.flags = Flags { disable_svc_external_name: true, ..case.flags };
-        shows(
-            &case,
-            "
-            = /0 -> shop/ext:443 [none]
-            ! degraded NoEndpoints spec.rules[0].http.paths[0].backend.service.name Ingress shop/a: Service shop/ext is of the type ExternalName, which is switched off here (`--disable-svc-external-name`); it must be of another type; requests for it are answered with 503
-            ",
-        );
-    }
-
-    #[test]
-    fn backends_that_are_incomplete_answer_503_and_are_told() {
-        check(
-            TWO,
-            &[
-                "{}",
-                "{service: {name: two}}",
-                "{service: {name: two, port: {}}}",
-                "{service: {name: two, port: {number: 80, name: main}}}",
-                "{service: {name: two, port: {number: 65536}}}",
-                "{service: {name: two, port: {name: 'a b'}}}",
-                "{service: {name: 'Two/x', port: {number: 80}}}",
-                "{service: {name: two, port: {number: 80}}, resource: {kind: ConfigMap, name: x}}",
-                "{resource: {apiGroup: k8s.example.com, kind: StorageBucket, name: b}}",
-                "{resource: {kind: Secret, name: b}}",
-                "{resource: {kind: ConfigMap, name: none}}",
-            ],
-            r#"
-            = /0 -> 503
-            = /1 -> 503
-            = /10 -> 503
-            = /2 -> 503
-            = /3 -> 503
-            = /4 -> 503
-            = /5 -> 503
-            = /6 -> 503
-            = /7 -> 503
-            = /8 -> 503
-            = /9 -> 503
-            ! rejected InvalidBackend spec.rules[0].http.paths[0].backend Ingress shop/a: the backend names nothing; it must name a Service; requests for it are answered with 503
-            ! degraded ConfigMapNotFound spec.rules[0].http.paths[10].backend.resource.name Ingress shop/a: ConfigMap shop/none does not exist; it must be in the Ingress's namespace; requests for it are answered with 503
-            ! rejected InvalidBackend spec.rules[0].http.paths[1].backend.service.port Ingress shop/a: the Service has no port; it must have a number or a name; requests for it are answered with 503
-            ! rejected InvalidBackend spec.rules[0].http.paths[2].backend.service.port Ingress shop/a: the port has neither name nor number; it must have one of them; requests for it are answered with 503
-            ! rejected InvalidBackend spec.rules[0].http.paths[3].backend.service.port Ingress shop/a: the port has a name ("main") and a number (80); it must have one of them; requests for it are answered with 503
-            ! rejected InvalidBackend spec.rules[0].http.paths[4].backend.service.port Ingress shop/a: port 65536 is no port; it must be a number from 1 to 65535; requests for it are answered with 503
-            ! rejected InvalidBackend spec.rules[0].http.paths[5].backend.service.port Ingress shop/a: port "a b" is not a name of a port; it must be a name of letters, digits and `-`; requests for it are answered with 503
-            ! rejected InvalidBackend spec.rules[0].http.paths[6].backend.service.name Ingress shop/a: Service "Two/x" is not a name of an object; it must be a DNS name of lower-case letters, digits, `-` and `.`; requests for it are answered with 503
-            ! rejected InvalidBackend spec.rules[0].http.paths[7].backend Ingress shop/a: the backend names a Service and a resource; it must name one of them; requests for it are answered with 503
-            ! rejected UnsupportedBackend spec.rules[0].http.paths[8].backend.resource.kind Ingress shop/a: "StorageBucket.k8s.example.com" is no kind of backend here; it must be a Service or a ConfigMap; requests for it are answered with 503
-            ! rejected UnsupportedBackend spec.rules[0].http.paths[9].backend.resource.kind Ingress shop/a: "Secret" is no kind of backend here; it must be a Service or a ConfigMap; requests for it are answered with 503
-            "#,
-        );
-    }
-
-    #[test]
-    fn a_service_says_how_it_is_spoken_to_before_the_ingress_does() {
-        let objects = TWO
-            .replace("{name: two}", "{name: two, annotations: {nginx.ingress.kubernetes.io/backend-protocol: GRPC}}");
-        let upstreams = case(&objects, &["svc(two:80)", "svc(other:80)"]).translated().config.upstreams;
-        let protocols: Vec<_> = upstreams.values().map(|u| format!("{} {:?}", u.service, u.protocol)).collect();
-        assert!(protocols.contains(&"shop/two Grpc".to_owned()), "{protocols:?}");
-        assert!(protocols.contains(&"shop/other Http".to_owned()), "{protocols:?}");
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest as _, Sha256};
 
@@ -72,7 +73,7 @@ fn file(key: &str, text: bool, content: &[u8]) -> StaticFile {
     let kind = mime_guess::from_path(key).first_raw().unwrap_or("application/octet-stream");
     // `data` is UTF-8 by definition; without a word about it, browsers guess.
     let charset = if text && kind.starts_with("text/") { "; charset=utf-8" } else { "" };
-    let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = HEXLOWER.encode(&Sha256::digest(content));
     StaticFile { sha256, content_type: format!("{kind}{charset}"), content: content.into() }
 }
 

@@ -297,7 +297,7 @@ fn what_protects_and_cannot_be_honoured_closes_every_route() {
           ^ /a -> 503
           ^ / -> 503
         *
-          ^ / -> 503
+          ^ / -> 404
         ! rejected ProtectionFailed metadata.annotations[nginx.ingress.kubernetes.io/whitelist-source-range] Ingress shop/a: whitelist-source-range: "10.0.0.0/33" has "10.0.0.0/33", which is no network; it must be IP addresses or networks such as `10.0.0.0/8`, separated by commas; every route of the Ingress answers 503
         "#,
     );

@@ -1,8 +1,12 @@
 //! Which certificate a host gets, and what is told about it.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::model::Certificate;
+use crate::snapshot::TlsSecret;
 use crate::translate::testing::{Case, NOW, pair};
+use crate::value::reference::ObjectName;
 
 /// An Ingress with these TLS entries and rules for these hosts.
 fn ingress(name: &str, tls: &str, hosts: &[&str]) -> String {
