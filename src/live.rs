@@ -326,6 +326,7 @@ mod tests {
             files: Vec::new(),
             error_log_level: LogLevel::Notice,
             worker_shutdown_timeout: 240,
+            workers: None,
         };
         bench.live.retain(&config, &[manifest(vec![id.to_string()])]).unwrap();
         assert!(path.exists(), "workers of an older release may still ask");

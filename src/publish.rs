@@ -165,6 +165,7 @@ mod tests {
                 files: Vec::new(),
                 error_log_level: LogLevel::Notice,
                 worker_shutdown_timeout: 240,
+                workers: None,
             },
         }
     }

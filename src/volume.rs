@@ -22,6 +22,7 @@
 //! ```
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,14 @@ pub mod local {
     pub const ACCESS_LOG: &str = "local-access-log.conf";
 }
 
+/// Names of the sockets in `out/` between the agent and Envoy, which runs in that folder.
+pub mod socket {
+    /// Where the agent serves Envoy's resources.
+    pub const XDS: &str = "xds.sock";
+    /// Where Envoy can be asked and drained.
+    pub const ADMIN: &str = "admin.sock";
+}
+
 /// Names of the files in a release that both sides know.
 pub mod release {
     /// What the proxy is started with.
@@ -53,6 +62,21 @@ pub mod release {
     pub const CHANGED: &str = "changed.conf";
     /// One [`super::Manifest`]. Outside the digest.
     pub const MANIFEST: &str = "release.json";
+    /// What Envoy is started with. Paths in it are relative to `out/`, where Envoy runs: `xds.sock`, `admin.sock`.
+    /// No user's text is in it: it changes with this program alone, because a change needs a new Envoy.
+    pub const BOOTSTRAP: &str = "bootstrap.json";
+    /// One [`super::Certificates`], for Envoy.
+    pub const CERTIFICATES: &str = "certificates.json";
+    /// The resources of a release for Envoy. Each file is one serialised `DeltaDiscoveryResponse`: its `type_url`, and
+    /// its `resources`, sorted by name, each with a version that is a digest of its content. In the order in which they
+    /// are pushed. (Endpoints and certificates are live data.)
+    pub const RESOURCES: [&str; 3] = [CLUSTERS, LISTENERS, ROUTES];
+    /// `envoy.config.cluster.v3.Cluster`: one for each upstream, by its id, all of them with endpoints from the agent.
+    pub const CLUSTERS: &str = "clusters.pb";
+    /// `envoy.config.listener.v3.Listener`: `http` and `https`.
+    pub const LISTENERS: &str = "listeners.pb";
+    /// `envoy.config.route.v3.RouteConfiguration`: `hosts`, for both listeners.
+    pub const ROUTES: &str = "routes.pb";
 }
 
 /// The volume as it is mounted here.
@@ -218,12 +242,15 @@ pub enum ProxyKind {
     /// nginx open source, the stock build.
     #[default]
     Nginx,
+    /// Envoy, the stock build.
+    Envoy,
 }
 
 impl fmt::Display for ProxyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
         })
     }
 }
@@ -246,6 +273,31 @@ pub struct Manifest {
     /// Seconds after which old workers may be ended when too many generations of them are alive
     /// (ConfigMap `worker-shutdown-timeout`).
     pub worker_shutdown_timeout: u64,
+    /// How many workers; `None`: as many as there are CPUs. nginx reads it from its configuration, Envoy is started with
+    /// it (ConfigMap `worker-processes`).
+    #[serde(default)]
+    pub workers: Option<u32>,
+}
+
+/// `certificates.json`: the slot whose certificate a name is served with. Names in lower case.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Certificates {
+    /// By the whole name.
+    pub exact: BTreeMap<String, String>,
+    /// By the name without its first label: for `*.example.com` the key is `example.com`.
+    pub wildcard: BTreeMap<String, String>,
+    /// The slot of all other names, and of clients that ask for none.
+    pub default: String,
+}
+
+impl Certificates {
+    /// The slot of a name as a client asks for it, in either case: its own, else that of the wildcard for its first
+    /// label, else the default one.
+    pub fn slot(&self, name: &str) -> &str {
+        let name = name.to_ascii_lowercase();
+        let of_parent = || self.wildcard.get(name.split_once('.')?.1);
+        self.exact.get(&name).or_else(of_parent).unwrap_or(&self.default)
+    }
 }
 
 /// Levels of the proxy's error log, most severe first.

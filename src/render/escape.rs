@@ -2,8 +2,8 @@
 //! rendering fails.
 //!
 //! The first fence are the types in [`crate::value`]; nothing here repairs what they let through. Every `{{ … }}` of a
-//! `.conf` template goes through [`Nginx`]; arguments in quotes ask for a filter of [`filters`] by name. Nothing else
-//! writes to a file of nginx.
+//! `.conf` template goes through [`Nginx`], of a `.json` one through [`Json`]; arguments in quotes ask for a filter of
+//! [`filters`] by name. Nothing else writes to a file of nginx.
 
 use std::fmt::{self, Write};
 
@@ -18,6 +18,17 @@ impl Escaper for Nginx {
     fn write_escaped_str<W: Write>(&self, mut dest: W, text: &str) -> fmt::Result {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/:@+!=,%*^".contains(&b);
         if text.bytes().all(plain) { dest.write_str(text) } else { Err(fmt::Error) }
+    }
+}
+
+/// The inside of a JSON string.
+#[derive(Clone, Copy, Debug)]
+pub struct Json;
+
+impl Escaper for Json {
+    fn write_escaped_str<W: Write>(&self, mut dest: W, text: &str) -> fmt::Result {
+        let quoted = serde_json::Value::from(text).to_string();
+        dest.write_str(&quoted[1..quoted.len() - 1])
     }
 }
 
@@ -143,6 +154,13 @@ mod tests {
         for bad in [" ", ";", "{", "}", "\"", "'", "\\", "$", "#", "\n", "\r", "\t", "\0", "\u{85}", "ä", "\u{2028}"] {
             assert!(bare(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn text_stays_within_a_json_string() {
+        let mut out = String::new();
+        Json.write_escaped_str(&mut out, "a\"\\\n").unwrap();
+        assert_eq!(out, r#"a\"\\\n"#);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The model as the files of a proxy: a function from [`ProxyConfig`] to a [`Release`], the same bytes for the same
 //! model.
 //!
-//! Which directive stands where is decided in Rust (`nginx`), the text lies in `templates/`, and everything that is
+//! Which directive or resource says what is decided in Rust (`nginx`, `envoy`), the text lies in `templates/`, and everything that is
 //! printed passes a fence (`escape`). What changes without a release, endpoints and certificates, is named here but
 //! never written here (`live`). Nothing is tested here either: that is the proxy's own business.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod envoy;
 mod escape;
+mod manifest;
 mod nginx;
 mod page;
 mod release;
+mod site;
 mod source_map;
 
 use std::collections::BTreeSet;
@@ -65,6 +68,7 @@ impl std::error::Error for RenderError {}
 pub fn render(config: &ProxyConfig, proxy: ProxyKind, base: Option<&Base<'_>>) -> Result<Rendering, RenderError> {
     match proxy {
         ProxyKind::Nginx => nginx::render(config, base),
+        ProxyKind::Envoy => envoy::render(config),
     }
 }
 
@@ -77,5 +81,6 @@ pub fn render_trial(
 ) -> Result<Rendering, RenderError> {
     match proxy {
         ProxyKind::Nginx => nginx::render_trial(config, suspects),
+        ProxyKind::Envoy => envoy::render_trial(config, suspects),
     }
 }

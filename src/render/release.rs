@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::volume::{Digest, Manifest};
+use crate::volume::{Digest, Manifest, release};
 
 /// The name of a file below the folder of a release.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -13,9 +13,19 @@ pub struct RelativePath(&'static str);
 
 impl RelativePath {
     /// What the proxy is started with.
-    pub const MAIN: Self = Self("nginx.conf");
+    pub const MAIN: Self = Self(release::MAIN);
     /// What is worth testing before a reload.
-    pub const CHANGED: Self = Self("changed.conf");
+    pub const CHANGED: Self = Self(release::CHANGED);
+    /// What Envoy is started with; in a trial, all that Envoy's own test is to read.
+    pub const BOOTSTRAP: Self = Self(release::BOOTSTRAP);
+    /// The slot of each name, for Envoy.
+    pub const CERTIFICATES: Self = Self(release::CERTIFICATES);
+    /// Envoy's clusters.
+    pub const CLUSTERS: Self = Self(release::CLUSTERS);
+    /// Envoy's listeners.
+    pub const LISTENERS: Self = Self(release::LISTENERS);
+    /// Envoy's table of routes.
+    pub const ROUTES: Self = Self(release::ROUTES);
 
     /// The name.
     pub fn as_str(&self) -> &str {
@@ -40,8 +50,8 @@ pub struct File {
 
 impl File {
     /// A file that everybody may read.
-    pub fn public(text: String) -> Self {
-        Self { mode: 0o644, bytes: text.into_bytes() }
+    pub fn public(content: impl Into<Vec<u8>>) -> Self {
+        Self { mode: 0o644, bytes: content.into() }
     }
 }
 

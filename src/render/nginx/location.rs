@@ -9,9 +9,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::site::Site;
 use crate::model::{Action, PathMatch, Route, StaticFile, StaticFiles};
 use crate::render::escape::Literal;
+use crate::render::site::Site;
 use crate::value::path::RulePath;
 use crate::value::regex::Regex;
 

@@ -5,7 +5,7 @@
 //! for all ([`baseline`]). What decides about lost requests: `keepalive_min_timeout`, no `reuseport`, no
 //! `worker_shutdown_timeout`, and zones of upstreams that keep their names for ever ([`upstream`]).
 //!
-//! [`site`] decides which hosts and routes a file has, [`http`] what holds for all, [`server`] writes a host,
+//! [`super::site`] decides which hosts and routes a file has, [`http`] what holds for all, [`server`] writes a host,
 //! [`location`] turns paths into what nginx matches, [`content`] says what becomes of a request, and [`transfer`] how it
 //! goes to an upstream.
 
@@ -15,19 +15,19 @@ mod http;
 mod location;
 mod log;
 mod server;
-mod site;
 mod transfer;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::manifest::manifest;
 use super::page::Page;
 use super::release::{File, RelativePath, Release};
+use super::site::{self, Site};
 use super::{Base, RenderError, Rendering, SourceMap};
-use crate::model::{Action, ProxyConfig, SlotId};
+use crate::model::ProxyConfig;
 use crate::problem::Subject;
-use crate::volume::{Manifest, ProxyKind};
-use site::Site;
+use crate::volume::ProxyKind;
 
 /// Renders all of a configuration.
 pub(super) fn render(config: &ProxyConfig, base: Option<&Base<'_>>) -> Result<Rendering, RenderError> {
@@ -41,7 +41,7 @@ pub(super) fn render(config: &ProxyConfig, base: Option<&Base<'_>>) -> Result<Re
         }
         None => None,
     };
-    let manifest = manifest(config, &sites, base);
+    let manifest = manifest(config, ProxyKind::Nginx, &sites, base);
     let release = Release::new(BTreeMap::from([(RelativePath::MAIN, main)]), changed, manifest);
     Ok(Rendering { release, problems: Vec::new(), source_map })
 }
@@ -51,7 +51,7 @@ pub(super) fn render_trial(config: &ProxyConfig, suspects: &BTreeSet<Subject>) -
     let mut source_map = SourceMap::default();
     let sites = site::of(config, suspects);
     let main = Common::new(config).write(&sites, RelativePath::MAIN, &mut source_map)?;
-    let manifest = manifest(config, &sites, None);
+    let manifest = manifest(config, ProxyKind::Nginx, &sites, None);
     let release = Release::new(BTreeMap::from([(RelativePath::MAIN, main)]), None, manifest);
     Ok(Rendering { release, problems: Vec::new(), source_map })
 }
@@ -86,30 +86,5 @@ impl<'a> Common<'a> {
         let (text, stretches) = page.finish();
         map.insert(path.as_str(), stretches);
         Ok(File::public(text))
-    }
-}
-
-fn manifest(config: &ProxyConfig, sites: &[Site<'_>], base: Option<&Base<'_>>) -> Manifest {
-    let (mut upstreams, mut files) = (BTreeSet::new(), BTreeSet::new());
-    let mut slots = BTreeSet::from([SlotId::default_slot()]);
-    for site in sites {
-        slots.extend(site.host.tls.clone());
-        for route in &site.routes {
-            match &route.action {
-                Action::Forward(upstream) => drop(upstreams.insert(upstream.as_str())),
-                Action::Files(content) => files.extend(content.files.values().map(|file| file.sha256.as_str())),
-                Action::Respond(_) => {}
-            }
-        }
-    }
-    let owned = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect();
-    Manifest {
-        proxy: ProxyKind::Nginx,
-        base: base.map(|base| base.digest.clone()),
-        upstreams: owned(upstreams),
-        slots: slots.iter().map(SlotId::to_string).collect(),
-        files: owned(files),
-        error_log_level: config.globals.logging.error_level,
-        worker_shutdown_timeout: config.globals.process.shutdown_timeout.get().into(),
     }
 }

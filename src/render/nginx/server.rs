@@ -6,13 +6,13 @@ use askama::Template;
 
 use super::Common;
 use super::log::Set;
-use super::site::Site;
 use super::{content, location};
 use crate::model::{Listeners, Route, VirtualHost};
 use crate::problem::Subject;
 use crate::render::RenderError;
 use crate::render::escape::{Literal, filters};
 use crate::render::page::Page;
+use crate::render::site::Site;
 use crate::value::host::{HostMatch, Hostname};
 
 /// Paths of the default server that no rule can have: what load balancers ask ingress-nginx for.

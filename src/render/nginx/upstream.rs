@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use askama::Template;
 
 use super::Common;
-use super::site::Site;
 use crate::annotations::load_balance::LoadBalance;
 use crate::model::{Action, Upstream, UpstreamId};
 use crate::problem::Subject;
 use crate::render::RenderError;
 use crate::render::page::Page;
+use crate::render::site::Site;
 use crate::volume::Endpoints;
 
 /// How many zones there are. An upstream never changes its zone, because nginx hands resolved addresses over to the

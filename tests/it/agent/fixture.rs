@@ -66,6 +66,7 @@ impl Release {
             files: vec![],
             error_log_level: LogLevel::Notice,
             worker_shutdown_timeout: 240,
+            workers: None,
         };
         Self { main: String::new(), http: String::new(), server: text.to_owned(), changed: None, manifest }
     }

@@ -8,6 +8,7 @@ use crate::value::host::HostMatch;
 
 /// A host in a file, with the routes of it that the file holds.
 pub(super) struct Site<'a> {
+    /// The host.
     pub host: &'a VirtualHost,
     pub routes: Vec<&'a Route>,
 }
