@@ -4,7 +4,7 @@
 //! What was good once stays until something better comes: a file that is cut off, garbage or gone and a resolver that
 //! fails change nothing. How a proxy hears of it (DNS for nginx) lies elsewhere.
 
-mod directory;
+pub(in crate::agent) mod directory;
 mod names;
 mod state;
 

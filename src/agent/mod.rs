@@ -35,6 +35,7 @@ mod stops;
 mod take_up;
 mod telling;
 mod wishes;
+pub mod xds;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

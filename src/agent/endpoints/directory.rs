@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const UNSETTLED: Duration = Duration::from_millis(50);
 
 /// One directory of small files that are replaced by rename(2).
-pub(super) struct Directory {
+pub(in crate::agent) struct Directory {
     path: PathBuf,
     /// The files as they were when they were last reported.
     files: BTreeMap<String, Stamp>,
@@ -41,7 +41,7 @@ pub(super) struct Directory {
 
 /// What happened to one file since it was last reported.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Change {
+pub(in crate::agent) enum Change {
     /// It is new or another one; its name.
     Written(String),
     /// It is gone; its name.
@@ -60,7 +60,7 @@ struct Stamp {
 
 impl Directory {
     /// Watches `path`, which need not exist yet. Nothing is read before the first [`look`](Self::look).
-    pub(super) fn new(path: impl Into<PathBuf>) -> Self {
+    pub(in crate::agent) fn new(path: impl Into<PathBuf>) -> Self {
         let (sender, events) = mpsc::channel();
         // The receiver lives as long as the watcher, and a lost event costs a second.
         let watcher = notify::recommended_watcher(move |event| drop(sender.send(event)));
@@ -83,12 +83,12 @@ impl Directory {
     }
 
     /// The file of a name.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(in crate::agent) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Waits until something may have changed, a second at most, and says what did.
-    pub(super) fn wait(&mut self) -> Vec<Change> {
+    pub(in crate::agent) fn wait(&mut self) -> Vec<Change> {
         let mut touched = BTreeSet::new();
         match self.events.recv_timeout(self.next_look.saturating_duration_since(Instant::now())) {
             Ok(event) => self.note(event, &mut touched),
@@ -113,7 +113,7 @@ impl Directory {
 
     /// Compares the whole directory with what was last reported, unless it is plainly the same. A directory that is
     /// not there (yet) changes nothing.
-    pub(super) fn look(&mut self) -> Vec<Change> {
+    pub(in crate::agent) fn look(&mut self) -> Vec<Change> {
         self.next_look = Instant::now() + EVERY;
         let Ok(metadata) = std::fs::metadata(&self.path) else { return Vec::new() };
         // The watch comes before the listing, so that nothing falls between them.
