@@ -8,6 +8,7 @@ mod check;
 mod commands;
 mod dns;
 mod golden;
+mod node;
 mod properties;
 mod quarantine;
 mod rendered;

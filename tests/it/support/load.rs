@@ -1,8 +1,9 @@
-//! Requests without a pause, to see what a change loses.
+//! Requests one after the other, to see what a change loses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -30,12 +31,17 @@ pub struct Outcome {
 impl Load {
     /// Starts `clients` clients.
     pub fn start(client: &Client, request: &Request, clients: usize) -> Self {
+        Self::paced(client, request, clients, Duration::ZERO)
+    }
+
+    /// The same, each with a pause after every answer: where others need the processors, too.
+    pub fn paced(client: &Client, request: &Request, clients: usize, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (asked, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..clients)
             .map(|_| {
                 let counters = (Arc::clone(&asked), Arc::clone(&failed));
-                tokio::spawn(ask(client.clone(), request.clone(), Arc::clone(&stop), counters))
+                tokio::spawn(ask(client.clone(), request.clone(), pause, Arc::clone(&stop), counters))
             })
             .collect();
         Self { stop, asked, failed, clients }
@@ -77,6 +83,7 @@ impl Load {
 async fn ask(
     client: Client,
     request: Request,
+    pause: Duration,
     stop: Arc<AtomicBool>,
     (asked, failed): (Arc<AtomicUsize>, Arc<AtomicUsize>),
 ) -> Outcome {
@@ -92,7 +99,7 @@ async fn ask(
                     failed.fetch_add(1, Ordering::Relaxed);
                     asked.fetch_add(1, Ordering::Relaxed);
                     // A refused connection fails at once: do not spin.
-                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
                 }
             },
@@ -113,6 +120,9 @@ async fn ask(
             }
         }
         asked.fetch_add(1, Ordering::Relaxed);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
     }
     outcome
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod load;
 pub mod model;
 pub mod net;
+pub mod node;
 pub mod objects;
 pub mod parts;
 pub mod pod;

@@ -14,15 +14,15 @@ pub fn nginx() -> Option<PathBuf> {
 /// The executable `program`, which belongs to the part that `COXSWAIN_REQUIRE` calls `part`.
 pub fn part(part: &str, program: &str) -> Option<PathBuf> {
     let found = folders().into_iter().map(|folder| folder.join(program)).find(|path| is_executable(path));
-    if found.is_none() {
-        let required = env::var("COXSWAIN_REQUIRE").unwrap_or_default();
-        assert!(
-            !required.split(',').any(|word| word.trim() == part),
-            "{program} is required but nowhere: run hack/tools {part}"
-        );
-        eprintln!("skipped: no {program} on this machine; `hack/tools {part}` brings it");
-    }
-    found
+    found.or_else(|| without(part, &format!("no {program} on this machine; `hack/tools {part}` brings it")))
+}
+
+/// Nothing, after the reason has been printed; fails the test when `COXSWAIN_REQUIRE` names the part.
+pub fn without<T>(part: &str, why: &str) -> Option<T> {
+    let required = env::var("COXSWAIN_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|word| word.trim() == part), "{part} is required: {why}");
+    eprintln!("skipped: {why}");
+    None
 }
 
 fn folders() -> Vec<PathBuf> {
