@@ -135,4 +135,18 @@ mod tests {
         }
         assert!(begin.elapsed() < LOOK * 5, "{:?}", begin.elapsed());
     }
+
+    #[tokio::test]
+    async fn reading_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let mut hint = Hint::new("test", vec![folder.path().to_owned()]);
+        let begin = Instant::now();
+        for _ in 0..3 {
+            let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+            std::fs::read(names[0].as_ref().unwrap().path()).unwrap();
+            hint.wait().await;
+        }
+        assert!(begin.elapsed() >= LOOK * 3, "whoever looks when woken would never sleep: {:?}", begin.elapsed());
+    }
 }

@@ -84,7 +84,7 @@ const SHELL: &[Rule] = &[
     },
     Rule { module: "hint", may_use: &[], may_not_name: &["k8s_openapi", "kube"] },
     Rule { module: "fault", may_use: &[], may_not_name: &["kube"] },
-    Rule { module: "agent", may_use: &["fault", "volume"], may_not_name: &["k8s_openapi", "kube"] },
+    Rule { module: "agent", may_use: &["fault", "hint", "volume"], may_not_name: &["k8s_openapi", "kube"] },
     Rule { module: "telemetry", may_use: &[], may_not_name: &["kube"] },
     Rule {
         module: "metrics",
