@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coxswain::model::Certificate;
-use coxswain::render::{Rendering, render};
+use coxswain::render::{History, Rendering, render};
 use coxswain::settings::{Flags, Settings};
 use coxswain::snapshot::{Snapshot, TlsSecret};
 use coxswain::translate::{HeldBack, Translation, translate};
@@ -72,7 +72,8 @@ fn translated(snapshot: &Snapshot, settings: &Settings) -> Translation {
 }
 
 fn rendered(translation: &Translation) -> Rendering {
-    render(&translation.config, ProxyKind::Nginx, None).expect("the escaper refuses nothing that was parsed")
+    render(&translation.config, ProxyKind::Nginx, &History::default())
+        .expect("the escaper refuses nothing that was parsed")
 }
 
 /// An installation of so many Ingresses.

@@ -327,6 +327,7 @@ mod tests {
             error_log_level: LogLevel::Notice,
             worker_shutdown_timeout: 240,
             workers: None,
+            access_log: None,
         };
         bench.live.retain(&config, &[manifest(vec![id.to_string()])]).unwrap();
         assert!(path.exists(), "workers of an older release may still ask");

@@ -74,8 +74,7 @@ impl Publisher {
 
     /// What a release refers to; `None` if it is not there (any more).
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        let text = fs::read(self.disk.volume().release(digest).join(MANIFEST)).ok()?;
-        serde_json::from_slice(&text).ok()
+        manifest_in(&self.disk.volume().release(digest))
     }
 
     /// Removes releases but for `keep`, `desired` and what the agent says is in force; and all trials but for `trials`.
@@ -119,11 +118,15 @@ impl Publisher {
     }
 }
 
+fn manifest_in(folder: &Path) -> Option<Manifest> {
+    serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()
+}
+
 /// Whether the folder holds exactly what the digest stands for.
 fn holds(folder: &Path, release: &Release) -> bool {
     let files = release.files.iter();
     let same = files.map(|(path, file)| fs::read(folder.join(path.as_str())).is_ok_and(|bytes| bytes == *file.bytes));
-    folder.join(MANIFEST).is_file() && same.into_iter().all(|same| same)
+    manifest_in(folder).is_some() && same.into_iter().all(|same| same)
 }
 
 /// The release that a symlink names. Only its text is believed, and only as a digest.
@@ -166,6 +169,7 @@ mod tests {
                 error_log_level: LogLevel::Notice,
                 worker_shutdown_timeout: 240,
                 workers: None,
+                access_log: None,
             },
         }
     }

@@ -2,11 +2,13 @@
 //!
 //! A state machine without IO. `reconcile` tells it what was refused and what the proxy answered, asks it whom to hold
 //! back and what to have tested next, and does the rest. It never blames the environment, never anybody for what the
-//! global part does, and never keeps a configuration from going live for longer than a dozen tests take.
+//! global part does, and never keeps a configuration from going live for longer than a dozen tests take. Settings for the whole proxy that it
+//! refuses are held back too.
 
 mod hunt;
 mod parts;
 mod search;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use self::hunt::{Hunt, Verdict};
 use self::parts::Parts;
+use self::settings::HeldSettings;
+use crate::annotations::Globals;
 use crate::model::ProxyConfig;
 use crate::problem::{Kind, Problem, Reason, Severity, Subject};
 use crate::snapshot::Snapshot;
@@ -27,7 +31,8 @@ pub struct Quarantine {
     held: BTreeMap<Subject, Held>,
     /// The last one is going on; the others wait for it.
     hunts: Vec<Hunt>,
-    /// The global part itself was refused, in these words.
+    settings: Option<HeldSettings>,
+    /// The global part itself was refused, in these words, and whatever the settings.
     global: Option<String>,
 }
 
@@ -72,6 +77,12 @@ impl Quarantine {
         HeldBack(held.map(|(subject, held)| (subject.object.clone(), held.form.clone())).collect())
     }
 
+    /// What is in force in place of the settings for the whole proxy, and in which words it refused those; `None`: they
+    /// are taken.
+    pub fn settings(&self) -> Option<(&Globals, &str)> {
+        self.settings.as_ref().map(|held| (&held.instead, held.words.as_str()))
+    }
+
     /// Whether publishing must wait: what is refused would be published again.
     pub fn blocks(&self) -> bool {
         self.hunts.last().is_some_and(Hunt::blocks)
@@ -80,6 +91,7 @@ impl Quarantine {
     /// Looks at what everybody would bring now if nobody were held back. Who would bring something else than what was
     /// refused is free again.
     pub fn review(&mut self, wish: &ProxyConfig) {
+        self.settings.take_if(|held| !held.concerns(&wish.globals));
         let now = Parts::of(wish);
         let open = self.hunts.iter().flat_map(|hunt| hunt.open().map(|subject| (subject, &hunt.attempt.wish)));
         let held = self.held.iter().map(|(subject, held)| (subject, &held.wish));
@@ -124,6 +136,13 @@ impl Quarantine {
         }
         let parts = Parts::of(&attempt.config);
         let changed = good.map(|good| parts.changed_since(&Parts::of(&good.config)));
+        if self.hunts.is_empty()
+            && changed.as_ref().is_some_and(BTreeSet::is_empty)
+            && good.is_some_and(|good| good.config.globals != attempt.config.globals)
+        {
+            // Nothing else has changed.
+            return self.hold_settings(attempt, words, good);
+        }
         if let Some(hunt) = self.hunts.last_mut() {
             let others = changed.iter().flatten().any(|subject| !hunt.tried().contains(subject));
             if hunt.refused(others) {
@@ -134,7 +153,7 @@ impl Quarantine {
         let suspects = changed.filter(|changed| !changed.is_empty()).unwrap_or_else(|| parts.subjects());
         let suspects: BTreeSet<_> = suspects.into_iter().filter(|subject| !self.held.contains_key(subject)).collect();
         if suspects.is_empty() {
-            self.global = Some(words.to_owned());
+            self.hold_settings(attempt, words, good);
         } else {
             self.hunts.push(Hunt::new(attempt.clone(), words.to_owned(), suspects));
         }
@@ -162,8 +181,9 @@ impl Quarantine {
     pub fn answer(&mut self, tested: Result<(), String>, good: Option<&Good>) {
         let Some(hunt) = self.hunts.last_mut() else { return };
         if let Verdict::Global(words) = hunt.answer(tested) {
-            self.global = Some(words);
+            let attempt = hunt.attempt.clone();
             self.hunts.pop();
+            self.hold_settings(&attempt, &words, good);
         }
         self.conclude(good);
     }
@@ -219,6 +239,14 @@ impl Quarantine {
                 return;
             }
             self.hunts.pop();
+        }
+    }
+
+    /// Holds the settings for the whole proxy back, in favour of others if there are any left.
+    fn hold_settings(&mut self, attempt: &Attempt, words: &str, good: Option<&Good>) {
+        match HeldSettings::after(attempt, words, good) {
+            Some(held) => self.settings = Some(held),
+            None => self.global = Some(words.to_owned()),
         }
     }
 

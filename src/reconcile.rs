@@ -14,12 +14,13 @@ use anyhow::Context as _;
 use tracing::{error, info, warn};
 
 use self::told::Told;
+use crate::annotations::{Globals, logging};
 use crate::live::{self, Live};
 use crate::model::{Certificate, ProxyConfig};
-use crate::problem::{Problem, Subject};
+use crate::problem::{Problem, Reason, Subject};
 use crate::publish::Publisher;
 use crate::quarantine::{Attempt, Good, Quarantine};
-use crate::render::{Base, SourceMap, render, render_trial};
+use crate::render::{Base, Doublings, History, SourceMap, render, render_trial};
 use crate::reports;
 use crate::settings::{Flags, Settings};
 use crate::snapshot::Snapshot;
@@ -57,6 +58,10 @@ pub struct Reconciler {
     /// The test that the agent was asked for, and whom it is about.
     trial: Option<(Digest, BTreeSet<Subject>)>,
     told: Told,
+    /// What the proxy has turned out to need more of.
+    doublings: Doublings,
+    /// What the proxy's side found wrong with the settings of a release that it took.
+    unusable: Option<Problem>,
     /// What is wrong around us, by what was being done.
     faults: BTreeMap<&'static str, String>,
     view: Arc<View>,
@@ -79,6 +84,8 @@ struct Wish {
 struct Newest {
     attempt: Attempt,
     held: HeldBack,
+    /// The settings for the whole proxy, where they are not those that are wished.
+    settings: Option<Globals>,
     problems: Vec<Problem>,
     /// It was written to `live/`.
     live: bool,
@@ -91,6 +98,7 @@ struct Asked {
     digest: Digest,
     attempt: Attempt,
     held: HeldBack,
+    doublings: Doublings,
     source_map: SourceMap,
     problems: Vec<Problem>,
     since: Instant,
@@ -133,6 +141,8 @@ impl Reconciler {
             good: None,
             trial: None,
             told: Told::default(),
+            doublings: Doublings::default(),
+            unusable: None,
             faults: BTreeMap::new(),
             view: Arc::default(),
         }
@@ -163,7 +173,7 @@ impl Reconciler {
     /// answered already.
     fn advance(&mut self, mut changed: bool) {
         let faults = self.faults.clone();
-        while self.hear() || self.hear_of_trial() || self.write_live() || self.publish() || self.ask() {
+        while self.hear() || self.hear_of_trial() || self.write_live() || self.grow() || self.publish() || self.ask() {
             changed = true;
         }
         let global = self.quarantine.global().map(|words| {
@@ -190,15 +200,19 @@ impl Reconciler {
     fn hold_back(&mut self) {
         let Some(wish) = &self.wish else { return };
         let held = self.quarantine.held_back();
-        let (config, told) = if held.0.is_empty() {
+        let (mut config, told) = if held.0.is_empty() {
             (wish.config.clone(), wish.told.clone())
         } else {
             let translation = translate(&wish.snapshot, &wish.settings, &held, seconds());
             (Arc::new(translation.config), translation.problems)
         };
+        let settings = self.quarantine.settings().map(|(instead, _)| instead.clone());
+        if let Some(settings) = &settings {
+            Arc::make_mut(&mut config).globals = settings.clone();
+        }
         let problems = wish.problems.iter().cloned().chain(told).collect();
         let attempt = Attempt { config, wish: wish.config.clone(), snapshot: wish.snapshot.clone() };
-        self.newest = Some(Newest { attempt, held, problems, live: false, published: false });
+        self.newest = Some(Newest { attempt, held, settings, problems, live: false, published: false });
     }
 
     /// Reads the agent's answer to what it was asked. Each of these steps says whether it changed anything.
@@ -211,6 +225,7 @@ impl Reconciler {
         if report.is_none() || report == asked.report {
             return self.fault("hear", None);
         }
+        let again = asked.report.as_ref().is_some_and(|former| former.outcome == Outcome::Accepted);
         asked.report.clone_from(&report);
         let Some(report) = report else { return false };
         let release = asked.digest.short().to_owned();
@@ -218,7 +233,10 @@ impl Reconciler {
             (Outcome::Accepted, _) => {
                 info!(release, ms.test = report.timings.validate, ms.reload = report.timings.reload, "in force");
                 self.good = Some((asked.digest.clone(), asked.good()));
-                self.quarantine.accepted(&asked.held, self.good.as_ref().map(|(_, good)| good));
+                self.unusable = asked.unusable(&report, &self.setup.flags);
+                if !again {
+                    self.quarantine.accepted(&asked.held, self.good.as_ref().map(|(_, good)| good));
+                }
                 self.clean_up();
                 self.fault("agent", None);
                 self.translate_again();
@@ -286,6 +304,22 @@ impl Reconciler {
         }
     }
 
+    /// Enlarges what the proxy has run out of with the release that was asked for, in the next one.
+    fn grow(&mut self) -> bool {
+        // What is not readable is told by `clean_up`.
+        let Ok(Some(info)) = reports::proxy_info(self.setup.publisher.disk().volume()) else { return false };
+        let (Some(asked), Some(newest)) = (&self.asked, &mut self.newest) else { return false };
+        let mut grown = false;
+        for (name, _) in info.full.iter().filter(|(_, digest)| **digest == asked.digest) {
+            if self.doublings.grow(name, &asked.doublings) {
+                warn!(zone = name, release = asked.digest.short(), "the proxy's shared memory is full; doubling it");
+                grown = true;
+            }
+        }
+        newest.published &= !grown;
+        grown
+    }
+
     /// Renders the newest configuration and asks for it, unless something speaks against it.
     fn publish(&mut self) -> bool {
         let waits = self.asked.as_ref().is_some_and(|asked| asked.report.is_none() && asked.since.elapsed() < PATIENCE);
@@ -294,7 +328,8 @@ impl Reconciler {
         }
         let Some(newest) = self.newest.as_mut().filter(|newest| newest.live && !newest.published) else { return false };
         let base = self.good.as_ref().map(|(digest, good)| Base { config: &good.config, digest: digest.clone() });
-        let rendering = match render(&newest.attempt.config, self.setup.proxy, base.as_ref()) {
+        let history = History { base, doublings: self.doublings.clone() };
+        let rendering = match render(&newest.attempt.config, self.setup.proxy, &history) {
             Ok(rendering) => rendering,
             Err(error) => {
                 // A fault of ours. It is treated as if the proxy had refused it, so that it harms one object at most.
@@ -311,6 +346,7 @@ impl Reconciler {
             digest: digest.clone(),
             attempt: newest.attempt.clone(),
             held: newest.held.clone(),
+            doublings: history.doublings,
             source_map: rendering.source_map,
             problems: rendering.problems,
             since: Instant::now(),
@@ -355,7 +391,7 @@ impl Reconciler {
             return false;
         }
         let Some((config, subjects)) = self.quarantine.question() else { return false };
-        let written = match render_trial(config, self.setup.proxy, &subjects) {
+        let written = match render_trial(config, self.setup.proxy, &subjects, &self.doublings) {
             Ok(rendering) => {
                 let release = rendering.release;
                 self.setup.publisher.publish_trial(&release).map(|()| release.digest)
@@ -383,7 +419,8 @@ impl Reconciler {
     /// After the quarantine may have changed its mind: what is to be published may be something else.
     fn translate_again(&mut self) {
         let held = self.quarantine.held_back();
-        if self.newest.as_ref().is_some_and(|newest| newest.held != held) {
+        let settings = self.quarantine.settings().map(|(instead, _)| instead);
+        if self.newest.as_ref().is_some_and(|newest| newest.held != held || newest.settings.as_ref() != settings) {
             self.hold_back();
         }
     }
@@ -422,9 +459,20 @@ impl Reconciler {
             self.newest.iter().flat_map(|newest| newest.problems.iter().cloned()).collect();
         problems.extend(self.asked.iter().flat_map(|asked| asked.problems.iter().cloned()));
         problems.extend(self.quarantine.problems());
+        problems.extend(self.unusable.clone());
+        problems.extend(self.refused_settings());
         problems.sort();
         problems.dedup();
         problems
+    }
+
+    /// What is told on the ConfigMap about settings that the proxy does not take.
+    fn refused_settings(&self) -> Option<Problem> {
+        let (_, words) = self.quarantine.settings()?;
+        let subject = self.setup.flags.config_map_of(&self.wish.as_ref()?.snapshot)?;
+        let message = format!("brings what the proxy refuses: {words}; the keys that are named there must change");
+        let effect = "the settings of the whole proxy are those that were last accepted, else the defaults, until then";
+        Some(subject.rejected(Reason::HeldBack, "data", message, effect))
     }
 
     fn tell(&mut self) {
@@ -472,6 +520,13 @@ impl Asked {
             }
         }
         Good { config: self.attempt.config.clone(), ingresses }
+    }
+
+    /// What the proxy's side cannot use, although it has taken the release.
+    fn unusable(&self, report: &Report, flags: &Flags) -> Option<Problem> {
+        let path = self.attempt.config.globals.logging.access_path.as_ref()?;
+        let config_map = flags.config_map_of(&self.attempt.snapshot)?;
+        Some(logging::cannot_open(&config_map, path, report.access_log.as_deref()?))
     }
 }
 

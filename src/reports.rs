@@ -23,8 +23,8 @@ const LONGEST: usize = 1000;
 pub fn report(volume: &Volume, digest: &Digest) -> anyhow::Result<Option<Report>> {
     let Some(report) = document::<Report>(&volume.reports(), &format!("{digest}.json"))? else { return Ok(None) };
     ensure!(report.digest == *digest, "the report {} is about another release", digest.short());
-    let file = report.file.as_deref().map(printable);
-    Ok(Some(Report { message: printable(&report.message), file, ..report }))
+    let (file, access_log) = (report.file.as_deref().map(printable), report.access_log.as_deref().map(printable));
+    Ok(Some(Report { message: printable(&report.message), file, access_log, ..report }))
 }
 
 /// What the agent says of the proxy; `None` while it says nothing.
@@ -103,6 +103,7 @@ mod tests {
             file: Some("nginx.conf\u{7}".to_owned()),
             line: Some(3),
             message: message.to_owned(),
+            access_log: None,
             timings: Timings::default(),
         };
         serde_json::to_string(&report).unwrap()

@@ -52,6 +52,12 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// The global ConfigMap, as it is told something.
+    pub fn config_map_of(&self, snapshot: &Snapshot) -> Option<Subject> {
+        let object = self.config_map.as_ref()?;
+        Some(subject_of(object, snapshot.config_maps.get(object)?))
+    }
+
     /// Whether an IngressClass is ours, and with it the Ingresses that name it.
     pub fn owns(&self, name: &ObjectName, class: &IngressClass) -> bool {
         let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());

@@ -42,7 +42,7 @@ pub mod local {
     /// `http` context, before everything else of a release: resolver, temporary paths, the status server with the
     /// stamp, and the responders that answer 503 for an upstream without endpoints.
     pub const HTTP: &str = "local-http.conf";
-    /// `http` context, after `log_format upstreaminfo`: where the access log goes unless the ConfigMap says so.
+    /// `http` context, after `log_format upstreaminfo`: where the access log goes.
     pub const ACCESS_LOG: &str = "local-access-log.conf";
 }
 
@@ -60,7 +60,7 @@ pub mod release {
     pub const MAIN: &str = "nginx.conf";
     /// The global part and what differs from the base: enough to test while that is in force. Outside the digest.
     pub const CHANGED: &str = "changed.conf";
-    /// One [`super::Manifest`]. Outside the digest.
+    /// One [`super::Manifest`].
     pub const MANIFEST: &str = "release.json";
     /// What Envoy is started with. Paths in it are relative to `out/`, where Envoy runs: `xds.sock`, `admin.sock`.
     /// No user's text is in it: it changes with this program alone, because a change needs a new Envoy.
@@ -255,7 +255,8 @@ impl fmt::Display for ProxyKind {
     }
 }
 
-/// `release.json`: what the agent must know of a release besides its files. Outside the digest.
+/// `release.json`: what the agent must know of a release besides its files. Of what is neither history nor said by
+/// those files (the last four), the digest is taken too.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The proxy the release is for; an agent of another proxy rejects it.
@@ -277,6 +278,9 @@ pub struct Manifest {
     /// it (ConfigMap `worker-processes`).
     #[serde(default)]
     pub workers: Option<u32>,
+    /// The file of the access log (ConfigMap `access-log-path`); `None`: the standard output of the proxy's container.
+    /// The agent opens it before the proxy is told to: a folder that does not exist there costs the log, not the release.
+    pub access_log: Option<String>,
 }
 
 /// `certificates.json`: the slot whose certificate a name is served with. Names in lower case.
@@ -410,6 +414,8 @@ pub struct Report {
     pub line: Option<u64>,
     /// The proxy's own words, or the agent's.
     pub message: String,
+    /// Why the file of the access log cannot be opened, although the release is in force; `None` if it can.
+    pub access_log: Option<String>,
     /// How long the steps took.
     pub timings: Timings,
 }
@@ -460,4 +466,7 @@ pub struct ProxyInfo {
     pub generations: Vec<Digest>,
     /// How many upstreams of the release in force have been answered, and how many it names.
     pub answered: (usize, usize),
+    /// Shared memory that was found full: its name in the configuration, and the newest release with which it was.
+    #[serde(default)]
+    pub full: BTreeMap<String, Digest>,
 }

@@ -130,6 +130,11 @@ impl Generations {
         digests
     }
 
+    /// The release that this worker serves.
+    pub fn served_by(&self, pid: i32) -> Option<&Digest> {
+        self.0.iter().find(|generation| generation.workers.contains(&pid))?.digests.first()
+    }
+
     /// The workers of the oldest generation, unless it is the one that serves.
     pub fn oldest(&self) -> Option<Vec<i32>> {
         let oldest = self.0.last().filter(|oldest| oldest.superseded.is_some())?;

@@ -48,6 +48,7 @@ use anyhow::{Context, anyhow};
 use tokio::sync::watch;
 
 use self::dns::Responders;
+use self::nginx::access_log::AccessLog;
 use self::nginx::includes::Surroundings;
 use self::nginx::log::Log;
 use self::nginx::version::Version;
@@ -127,16 +128,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let log = Log::listen(Path::new("."), user.as_ref())?;
     let (tell, readiness) = watch::channel(Readiness::Waiting("starting".to_owned()));
     readiness::serve(settings.ready_port, readiness);
-    let access_log = std::fs::File::options().append(true).open("/dev/stdout");
-    if let Err(err) = &access_log {
-        tracing::warn!(%err, "standard output has no name that nginx could open: there is no access log, unless the ConfigMap says where (access-log-path)");
+    if AccessLog::of(None).file.is_none() {
+        tracing::warn!(
+            "standard output has no name that nginx could open: there is no access log, unless the ConfigMap says \
+             where (access-log-path)"
+        );
     }
-    let surroundings = Surroundings {
-        user,
-        workers: std::thread::available_parallelism().map_or(1, usize::from),
-        responders,
-        access_log: access_log.is_ok(),
-    };
+    let surroundings =
+        Surroundings { user, workers: std::thread::available_parallelism().map_or(1, usize::from), responders };
     tracing::info!(%version, proxy_dir = %volume.root().display(), "the agent is here");
     let wishes = Wishes::new(&volume)?;
     Steering::new(settings, volume, nginx, version, surroundings, dns, log, tell).run(wishes, stops).await

@@ -21,6 +21,7 @@ use self::version::Version;
 use super::processes;
 use crate::volume::{LogLevel, Volume};
 
+pub mod access_log;
 pub mod includes;
 pub mod log;
 pub mod observe;

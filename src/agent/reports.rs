@@ -134,6 +134,7 @@ mod tests {
             file: None,
             line: None,
             message: String::new(),
+            access_log: None,
             timings: Timings::default(),
         }
     }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::memory;
-use super::nginx::includes::{Includes, Stamp};
+use super::nginx::includes::Stamp;
 use super::nginx::observe::{Awaited, Failed, observe};
 use super::nginx::rejection::Rejection;
 use super::nginx::status;
 use super::steering::{InForce, Steering, here, millis};
-use super::take_up::{self, read_manifest};
+use super::take_up::{self, access_log_of, read_manifest};
 use super::wishes;
 use crate::volume::{Digest, FaultClass, Timings};
 
@@ -53,7 +53,7 @@ impl Steering {
         };
         let stamp = tokio::time::timeout(ADOPTION, asked).await?;
         let manifest = read_manifest(&self.volume, &stamp.digest)?;
-        Ok(InForce { stamp, manifest })
+        Ok(InForce { stamp, access_log: access_log_of(&manifest), manifest })
     }
 
     /// Starts nginx with the best release there is, if its time has come.
@@ -116,14 +116,14 @@ impl Steering {
         let manifest = read_manifest(&self.volume, digest).map_err(take_up::of_ours)?;
         let client = self.dns.listen().await.map_err(take_up::of_ours)?;
         let stamp = self.next_stamp(digest, attempt);
-        let includes = Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
-        self.log.set_level(manifest.error_log_level);
-        self.put_in_place(digest, &includes).map_err(take_up::of_ours)?;
+        let in_force = InForce { stamp: stamp.clone(), access_log: access_log_of(&manifest), manifest };
+        self.log.set_level(in_force.manifest.error_log_level);
+        self.put_in_place(digest, &in_force.includes(client.resolver())).map_err(take_up::of_ours)?;
         let free = memory::free();
         let since = self.log.now();
         let master = self.nginx.start().map_err(take_up::of_ours)?;
         crate::fault::point("after-start");
-        let patience = Duration::from_secs(manifest.worker_shutdown_timeout);
+        let patience = Duration::from_secs(in_force.manifest.worker_shutdown_timeout);
         self.generations.begin(&stamp, client, patience, &[]);
         let master = self.master.insert(master);
         let folders = [self.volume.release(digest), self.volume.current()];
@@ -133,7 +133,7 @@ impl Steering {
         let observed =
             observe(here(), master, &self.log, awaited).await.map_err(|Failed { rejection, .. }| rejection)?;
         self.learn(observed, free);
-        self.in_force = Some(InForce { stamp, manifest });
+        self.in_force = Some(in_force);
         self.look_at_workers();
         self.settle().await;
         Ok(Timings { validate: 0, reload: millis(observed.reload), observe: millis(observed.observe) })

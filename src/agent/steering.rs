@@ -15,7 +15,8 @@ use super::Settings;
 use super::backoff::Backoff;
 use super::dns;
 use super::generations::Generations;
-use super::nginx::includes::{Stamp, Surroundings};
+use super::nginx::access_log::{self, AccessLog};
+use super::nginx::includes::{Includes, Stamp, Surroundings};
 use super::nginx::log::Log;
 use super::nginx::version::Version;
 use super::nginx::{Master, Nginx};
@@ -68,6 +69,8 @@ pub struct Steering {
     pub(super) footprint: u64,
     /// It was said that there are too many old workers.
     pub(super) crowded: bool,
+    /// Zones that were found full, and with which release.
+    pub(super) full: BTreeMap<String, Digest>,
 }
 
 /// The release that the workers serve.
@@ -77,6 +80,22 @@ pub struct InForce {
     pub stamp: Stamp,
     /// What the release says of itself.
     pub manifest: Manifest,
+    /// Where access is logged.
+    pub access_log: AccessLog,
+}
+
+impl InForce {
+    /// What the agent adds to the release.
+    pub(super) fn includes(&self, resolver: String) -> Includes {
+        let level = self.manifest.error_log_level;
+        Includes { stamp: self.stamp.clone(), resolver, level, access_log: self.access_log.clone() }
+    }
+
+    /// Whether access can be logged by now where it could not when the workers began.
+    fn can_log(&self) -> bool {
+        let wanted = self.manifest.access_log.as_ref().filter(|_| self.access_log.trouble.is_some());
+        wanted.is_some_and(|path| access_log::open(path).is_ok())
+    }
 }
 
 impl Steering {
@@ -116,6 +135,7 @@ impl Steering {
             longest: Duration::ZERO,
             footprint: 0,
             crowded: false,
+            full: BTreeMap::new(),
         }
     }
 
@@ -218,10 +238,11 @@ impl Steering {
         }
     }
 
-    /// Whether the workers ask where nobody answers, or not for addresses that there are by now.
+    /// Whether the workers ask where nobody answers, or not for addresses that there are by now; or log elsewhere than
+    /// the release wants although they could.
     fn is_stale(&self) -> bool {
         let deaf = self.generations.client().is_some_and(|client| !client.ipv6() && self.dns.has_ipv6());
-        self.stale || deaf
+        self.stale || deaf || self.in_force.as_ref().is_some_and(InForce::can_log)
     }
 
     /// A failed attempt could not even put the link back, and nobody wants that release any more.

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::memory;
+use super::nginx::access_log::AccessLog;
 use super::nginx::includes::Includes;
 use super::nginx::observe::{Awaited, Failed, Observed, observe};
 use super::nginx::rejection::Rejection;
@@ -65,8 +66,9 @@ impl Steering {
         let ours = |err| Failed { rejection: of_ours(err), refused: true };
         let client = self.dns.listen().await.map_err(ours)?;
         let stamp = self.next_stamp(digest, attempt);
-        let includes = Includes { stamp: stamp.clone(), resolver: client.resolver(), level: manifest.error_log_level };
-        self.put_in_place(digest, &includes).map_err(ours)?;
+        let in_force = InForce { stamp: stamp.clone(), access_log: access_log_of(&manifest), manifest };
+        let manifest = &in_force.manifest;
+        self.put_in_place(digest, &in_force.includes(client.resolver())).map_err(ours)?;
         let free = memory::free();
         let since = self.log.now();
         self.look_at_workers();
@@ -90,7 +92,7 @@ impl Steering {
         crate::fault::point("after-observe");
         self.learn(observed, free);
         self.log.set_level(manifest.error_log_level);
-        self.in_force = Some(InForce { stamp, manifest });
+        self.in_force = Some(in_force);
         self.look_at_workers();
         Ok(observed)
     }
@@ -139,8 +141,7 @@ impl Steering {
     pub(super) fn restore_former(&self, former: &InForce) -> anyhow::Result<()> {
         let client = self.generations.client();
         let resolver = client.map(super::dns::Client::resolver).context("the workers' resolver has gone")?;
-        let includes = Includes { stamp: former.stamp.clone(), resolver, level: former.manifest.error_log_level };
-        self.put_in_place(&former.stamp.digest, &includes)
+        self.put_in_place(&former.stamp.digest, &former.includes(resolver))
     }
 
     /// Takes note of what a start or reload has cost, for the next one.
@@ -199,6 +200,15 @@ pub fn read_manifest(volume: &Volume, digest: &Digest) -> anyhow::Result<Manifes
         anyhow::Ok(serde_json::from_slice(&json)?)
     };
     read().with_context(|| format!("reading {}", path.display()))
+}
+
+/// Where access is logged with this release, as things are in this container.
+pub fn access_log_of(manifest: &Manifest) -> AccessLog {
+    let log = AccessLog::of(manifest.access_log.as_deref());
+    if let (Some(path), Some(trouble)) = (&manifest.access_log, &log.trouble) {
+        tracing::warn!("the access log {path} cannot be opened: {trouble}; logging to the standard output");
+    }
+    log
 }
 
 /// A failure of our own doing or of the machine: nobody's release is to blame.

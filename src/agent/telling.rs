@@ -1,8 +1,8 @@
 //! What is said of all this: reports on releases and trials, `proxy.json`, readiness.
 
-use super::nginx::rejection::Rejection;
+use super::nginx::rejection::{Rejection, full_zone};
 use super::readiness::Readiness;
-use super::steering::{Steering, backoff};
+use super::steering::{InForce, Steering, backoff};
 use crate::volume::{Digest, FaultClass, Outcome, ProxyInfo, ProxyKind, Report, Timings};
 
 impl Steering {
@@ -13,7 +13,9 @@ impl Steering {
 
     /// A release has come into force.
     pub(super) fn accepted(&mut self, digest: &Digest, attempt: u64, timings: Timings) {
-        tracing::info!(release = digest.short(), attempt, ?timings, "accepted");
+        let Timings { validate, reload, observe } = timings;
+        let release = digest.short();
+        tracing::info!(release, attempt, ms.test = validate, ms.reload = reload, ms.observe = observe, "accepted");
         self.retry = None;
         self.trouble = None;
         self.rejected.retain(|rejected| self.volume.release(rejected).is_dir());
@@ -23,6 +25,9 @@ impl Steering {
 
     /// A release has not come into force.
     pub(super) fn refused(&mut self, digest: &Digest, attempt: u64, rejection: &Rejection) {
+        if let Some(zone) = full_zone(&rejection.message) {
+            self.full.insert(zone.to_owned(), digest.clone());
+        }
         match rejection.class {
             FaultClass::Content => {
                 tracing::error!(release = digest.short(), attempt, "rejected: {rejection}");
@@ -59,6 +64,7 @@ impl Steering {
             file: rejection.and_then(|rejection| rejection.file.clone()),
             line: rejection.and_then(|rejection| rejection.line),
             message: rejection.map_or_else(|| self.unanswered(digest), |rejection| rejection.message.clone()),
+            access_log: self.serving(digest).and_then(|in_force| in_force.access_log.trouble.clone()),
             timings: result.unwrap_or_default(),
         });
         crate::fault::point("after-report");
@@ -66,13 +72,17 @@ impl Steering {
 
     /// What is still to be said of an accepted release.
     fn unanswered(&self, digest: &Digest) -> String {
-        let in_force = self.in_force.as_ref().is_some_and(|in_force| in_force.stamp.digest == *digest);
         match self.answered() {
-            (answered, all) if in_force && answered < all => {
+            (answered, all) if self.serving(digest).is_some() && answered < all => {
                 format!("{} of {all} upstreams have not asked for their endpoints yet", all - answered)
             }
             _ => String::new(),
         }
+    }
+
+    /// The release in force, if it is this one.
+    fn serving(&self, digest: &Digest) -> Option<&InForce> {
+        self.in_force.as_ref().filter(|in_force| in_force.stamp.digest == *digest)
     }
 
     /// How many upstreams of the release in force have been answered, of how many.
@@ -101,12 +111,25 @@ impl Steering {
 
     /// Says what the proxy is.
     pub(super) fn tell_of_proxy(&mut self) {
+        self.note_full_zones();
         self.reports.tell(ProxyInfo {
             kind: ProxyKind::Nginx,
             version: self.version.to_string(),
             pid: self.master.as_ref().map(|master| master.pid().cast_unsigned()),
             generations: self.generations.digests(),
             answered: self.answered(),
+            full: self.full.clone(),
         });
+    }
+
+    /// Takes note of what workers have run out of. What only releases had that are gone is over.
+    fn note_full_zones(&mut self) {
+        for (pid, zone) in self.log.full_zones() {
+            // What the master says is about a reload, and part of the reason why that failed.
+            if let Some(digest) = self.generations.served_by(pid) {
+                self.full.insert(zone, digest.clone());
+            }
+        }
+        self.full.retain(|_, digest| self.volume.release(digest).is_dir());
     }
 }

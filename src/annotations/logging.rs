@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::spec::{Case, Key, Spec};
 use super::{GlobalPolicies, Reader};
-use crate::problem::Reason;
+use crate::problem::{Problem, Reason, Subject};
 use crate::value::Invalid;
 use crate::value::log::{LogFormat, LogPath};
 use crate::volume::LogLevel;
@@ -32,7 +32,8 @@ static FORMAT: Key = Key {
 static ACCESS_PATH: Key = Key {
     name: "access-log-path",
     grammar: "an absolute path of letters, digits, `/`, `.`, `_` and `-`, without `..`",
-    doc: "The file of the access log. Without it: the standard output of the proxy's container.",
+    doc: "The file of the access log. Without it, and as long as the proxy cannot open it: the standard output of the \
+          proxy's container.",
     ..Key::GLOBAL
 };
 
@@ -58,6 +59,17 @@ static SPEC: Spec = Spec {
         Case::bad("a level that is none", &[("error-log-level", "verbose")], Reason::InvalidValue),
     ],
 };
+
+/// What is told on the ConfigMap when the proxy cannot open the file of its access log, for this reason.
+pub fn cannot_open(config_map: &Subject, path: &LogPath, why: &str) -> Problem {
+    let path = path.as_str();
+    let message = format!(
+        "access-log-path: the proxy cannot open {path:?}: {why}; it must be a file that can be written in the proxy's \
+         container, in a folder that exists there"
+    );
+    let effect = "access is logged to the standard output of the proxy's container until it can be opened";
+    config_map.degraded(Reason::InvalidValue, format!("data[{}]", ACCESS_PATH.name), message, effect)
+}
 
 /// The family.
 pub struct Family;

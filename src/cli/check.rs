@@ -13,7 +13,7 @@ use super::input::Input;
 use super::{layout, told};
 use crate::model::ProxyConfig;
 use crate::problem::{Problem, Severity, Subject};
-use crate::render::render;
+use crate::render::{History, render};
 use crate::settings::{Flags, Settings};
 use crate::snapshot::Snapshot;
 use crate::translate::{HeldBack, translate};
@@ -62,7 +62,7 @@ impl Check {
         let input = Input::read(&self.common)?;
         let mut findings = Findings::of(&input.snapshot, &input.flags, input.now);
         let kind = self.common.proxy.proxy;
-        findings.add(render(&findings.config, kind, None)?.problems);
+        findings.add(render(&findings.config, kind, &History::default())?.problems);
         // The proxy is asked only where somebody names it.
         if let Some(bin) = &self.common.proxy.proxy_bin {
             let refused = layout::refused_by(bin, &findings.config, kind)?;

@@ -10,7 +10,7 @@ use crate::live::Live;
 use crate::model::ProxyConfig;
 use crate::problem::{Problem, Reason};
 use crate::publish::Publisher;
-use crate::render::{RelativePath, Release, render};
+use crate::render::{History, RelativePath, Release, render};
 use crate::volume::{FaultClass, ProxyKind, Volume, local};
 
 /// Writes everything, and returns the folder of the release.
@@ -32,7 +32,7 @@ pub fn write(folder: &Path, release: &Release, config: &ProxyConfig) -> anyhow::
 
 /// Asks the proxy itself, by its own test; returns what it refuses, if anything.
 pub fn refused_by(bin: &Path, config: &ProxyConfig, kind: ProxyKind) -> anyhow::Result<Option<Problem>> {
-    let rendering = render(config, kind, None)?;
+    let rendering = render(config, kind, &History::default())?;
     let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("coxswain-check-XXXXXX"))?;
     let asked = write(&folder, &rendering.release, config).and_then(|release| {
         let nginx = Nginx::new(&[bin.into()], &Volume::new(&folder))?;

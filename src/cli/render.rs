@@ -10,7 +10,7 @@ use clap::Args;
 use super::flags::Common;
 use super::input::Input;
 use super::{layout, told};
-use crate::render::{RelativePath, Rendering, render};
+use crate::render::{History, RelativePath, Rendering, render};
 use crate::settings::Settings;
 use crate::translate::{HeldBack, translate};
 
@@ -43,7 +43,7 @@ impl Render {
         let Input { snapshot, flags, now } = Input::read(&self.common)?;
         let (settings, mut problems) = Settings::read(&flags, &snapshot);
         let translation = translate(&snapshot, &settings, &HeldBack::default(), now);
-        let rendering = render(&translation.config, proxy.proxy, None)?;
+        let rendering = render(&translation.config, proxy.proxy, &History::default())?;
         problems.extend(snapshot.problems.iter().chain(&translation.problems).chain(&rendering.problems).cloned());
         problems.sort();
         for problem in &problems {

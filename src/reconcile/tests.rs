@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::*;
+use crate::problem::Kind;
+use crate::value::Value as _;
 use crate::volume::{Timings, Volume, release};
 use crate::watch::{files, generated_certificate};
 
@@ -23,6 +25,8 @@ struct Agent {
     names_line: bool,
     /// It cannot take up anything, for a reason that lies elsewhere.
     broken: bool,
+    /// Why it cannot open the file of the access log.
+    no_log: Option<&'static str>,
     tests: usize,
     /// How often it was asked for a release.
     releases: usize,
@@ -34,7 +38,7 @@ impl Bench {
         let volume = Volume::new(folder.path().join("volume"));
         fs::create_dir_all(volume.reports()).unwrap();
         let setup = Setup {
-            flags: Flags::default(),
+            flags: Flags { config_map: ObjectName::parse("default/settings").ok(), ..Flags::default() },
             proxy: ProxyKind::Nginx,
             generated: Arc::new(generated_certificate().unwrap()),
             publisher: Publisher::open(volume.clone(), None).unwrap(),
@@ -45,6 +49,7 @@ impl Bench {
             only_reload: false,
             names_line: false,
             broken: false,
+            no_log: None,
             tests: 0,
             releases: 0,
         };
@@ -62,6 +67,19 @@ impl Bench {
         while self.agent.answer() {
             self.reconciler.look();
         }
+    }
+
+    /// What is told on the ConfigMap.
+    fn told_of_settings(&self) -> Vec<String> {
+        let view = self.reconciler.view();
+        view.problems.iter().filter(|p| p.subject.kind == Kind::ConfigMap).map(Problem::to_string).collect()
+    }
+
+    /// What `proxy.json` says.
+    fn tell_of_proxy(&self, generations: Vec<Digest>, full: BTreeMap<String, Digest>) {
+        let (kind, version, pid, answered) = (ProxyKind::Nginx, "1.30.6".to_owned(), None, (0, 0));
+        let info = ProxyInfo { kind, version, pid, generations, answered, full };
+        fs::write(self.agent.volume.proxy_info(), serde_json::to_vec(&info).unwrap()).unwrap();
     }
 
     fn held(&self) -> Vec<String> {
@@ -130,7 +148,17 @@ impl Agent {
         let (message, line) = taken.err().unwrap_or_default();
         let file = line.map(|_| release::MAIN.to_owned());
         let timings = Timings::default();
-        let report = Report { digest: digest.clone(), attempt: 1, outcome, class, file, line, message, timings };
+        let report = Report {
+            digest: digest.clone(),
+            attempt: 1,
+            outcome,
+            class,
+            file,
+            line,
+            message,
+            access_log: self.no_log.map(str::to_owned),
+            timings,
+        };
         fs::write(self.volume.report(digest), serde_json::to_vec(&report).unwrap()).unwrap();
     }
 }
@@ -150,6 +178,11 @@ const SERVICE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}
 fn objects(count: usize, bad: &[usize]) -> String {
     let ingresses = (0..count).map(|n| ingress(n, if bad.contains(&n) { "/bad" } else { "/good" }));
     SERVICE.to_owned() + &ingresses.collect::<String>()
+}
+
+fn settings(data: &[(&str, &str)]) -> String {
+    let data: String = data.iter().map(|(key, value)| format!("  {key}: \"{value}\"\n")).collect();
+    format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata:\n{data}")
 }
 
 #[test]
@@ -286,6 +319,121 @@ fn a_global_part_that_is_refused_blames_nobody() {
 }
 
 #[test]
+fn settings_that_are_refused_keep_nothing_else_waiting() {
+    let mut bench = Bench::new();
+    bench.agent.bad = vec!["ssl_ciphers \"AES256-SHA\""];
+    bench.take_up(&(objects(3, &[]) + &settings(&[("keep-alive", "33")])));
+    bench.settle();
+    assert!(bench.served().contains("keepalive_timeout 33s;"));
+    // Alone, with another change, and with an object that is bad too.
+    for (count, bad) in [(3, &[][..]), (4, &[]), (5, &[1])] {
+        bench.take_up(&(objects(count, bad) + &settings(&[("keep-alive", "44"), ("ssl-ciphers", "AES256-SHA")])));
+        bench.agent.bad = vec!["ssl_ciphers \"AES256-SHA\"", "/bad"];
+        bench.settle();
+        let served = bench.served();
+        assert!(served.contains("keepalive_timeout 33s;"), "the settings are as last accepted");
+        assert!(served.contains(&format!("h{:04}.example", count - 1)), "and the rest is new: {count}");
+        assert_eq!(bench.held(), bad.iter().map(|n| format!("i{n:04}")).collect::<Vec<_>>());
+        let told = bench.told_of_settings();
+        assert!(told[0].contains("brings what the proxy refuses: refused here"), "{told:?}");
+        assert!(bench.reconciler.view().faults.is_empty());
+    }
+    // Another ConfigMap is tried again.
+    bench.take_up(&(objects(5, &[]) + &settings(&[("keep-alive", "44")])));
+    bench.settle();
+    assert!(bench.served().contains("keepalive_timeout 44s;"));
+    assert_eq!((bench.held().len(), bench.told_of_settings().len()), (0, 0));
+}
+
+#[test]
+fn settings_that_only_a_reload_refuses_close_nobody() {
+    let mut bench = Bench::new();
+    bench.take_up(&objects(3, &[]));
+    bench.settle();
+    (bench.agent.bad, bench.agent.only_reload) = (vec!["keepalive_timeout 44s;"], true);
+    for count in [3, 4] {
+        bench.take_up(&(objects(count, &[]) + &settings(&[("keep-alive", "44")])));
+        bench.settle();
+        assert_eq!(bench.served().matches("= \"/good\"").count(), count);
+        assert!(bench.held().is_empty());
+        assert_eq!(bench.told_of_settings().len(), 1);
+    }
+}
+
+#[test]
+fn settings_that_were_never_accepted_leave_the_defaults_in_force() {
+    let mut bench = Bench::new();
+    bench.agent.bad = vec!["keepalive_timeout 44s;"];
+    bench.take_up(&(objects(3, &[]) + &settings(&[("keep-alive", "44")])));
+    bench.settle();
+    assert!(bench.served().contains("keepalive_timeout 75s;") && bench.served().contains("h0002.example"));
+    assert!(bench.held().is_empty());
+}
+
+#[test]
+fn an_access_log_that_cannot_be_opened_is_told_until_it_can() {
+    let mut bench = Bench::new();
+    bench.agent.no_log = Some("No such file or directory (os error 2)");
+    bench.take_up(&(objects(1, &[]) + &settings(&[("access-log-path", "/logs/access.log")])));
+    bench.settle();
+    assert_eq!(
+        bench.told_of_settings(),
+        ["ConfigMap default/settings: access-log-path: the proxy cannot open \"/logs/access.log\": No such file or \
+          directory (os error 2); it must be a file that can be written in the proxy's container, in a folder that \
+          exists there; access is logged to the standard output of the proxy's container until it can be opened"]
+    );
+    // The agent looks by itself.
+    bench.agent.no_log = None;
+    fs::remove_file(bench.agent.volume.report(&bench.reconciler.asked.as_ref().unwrap().digest)).unwrap();
+    bench.settle();
+    assert!(bench.told_of_settings().is_empty());
+    assert_eq!(bench.reconciler.asked.as_ref().unwrap().report.as_ref().unwrap().outcome, Outcome::Accepted);
+}
+
+#[test]
+fn what_only_the_agent_is_told_goes_live_too() {
+    let mut bench = Bench::new();
+    let mut change = |key, value, expect: fn(&crate::volume::Manifest) -> bool| {
+        let releases = bench.agent.releases;
+        bench.take_up(&(objects(1, &[]) + &settings(&[(key, value)])));
+        bench.settle();
+        assert_eq!(bench.agent.releases, releases + 1, "{key}");
+        let digest = bench.reconciler.good.as_ref().unwrap().0.clone();
+        assert!(expect(&bench.reconciler.setup.publisher.manifest(&digest).unwrap()), "{key}");
+    };
+    change("error-log-level", "error", |manifest| manifest.error_log_level == crate::volume::LogLevel::Error);
+    change("error-log-level", "warn", |manifest| manifest.error_log_level == crate::volume::LogLevel::Warn);
+    change("worker-shutdown-timeout", "10s", |manifest| manifest.worker_shutdown_timeout == 10);
+    change("access-log-path", "/dev/null", |manifest| manifest.access_log.as_deref() == Some("/dev/null"));
+}
+
+#[test]
+fn a_zone_that_is_full_is_doubled_for_as_long_as_it_is() {
+    let mut bench = Bench::new();
+    bench.take_up(&objects(1, &[]));
+    bench.settle();
+    let zone = |served: &str| {
+        let line = served.lines().find(|line| line.contains("zone u")).unwrap();
+        let mut words = line.trim().trim_end_matches(';').split(' ').skip(1).map(str::to_owned);
+        (words.next().unwrap(), words.next().unwrap())
+    };
+    let (name, size) = zone(&bench.served());
+    assert_eq!(size, "1m");
+    for larger in ["2m", "4m"] {
+        let digest = bench.reconciler.good.as_ref().unwrap().0.clone();
+        bench.tell_of_proxy(vec![digest.clone()], BTreeMap::from([(name.clone(), digest)]));
+        bench.reconciler.look();
+        bench.settle();
+        assert_eq!(zone(&bench.served()), (name.clone(), larger.to_owned()));
+        // What is said of a former release is over.
+        bench.reconciler.look();
+        bench.settle();
+        assert_eq!(zone(&bench.served()).1, larger);
+    }
+    assert_eq!(bench.agent.releases, 3);
+}
+
+#[test]
 fn the_environment_blames_nobody_and_the_same_release_goes_live_when_it_can() {
     let mut bench = Bench::new();
     bench.agent.broken = true;
@@ -325,14 +473,7 @@ fn old_releases_go_and_those_that_workers_serve_stay() {
         bench.settle();
         digests.push(bench.reconciler.good.as_ref().unwrap().0.clone());
         let generations = vec![digests[0].clone(), digests[n - 1].clone()];
-        let info = ProxyInfo {
-            kind: ProxyKind::Nginx,
-            version: "1.30.6".to_owned(),
-            pid: None,
-            generations,
-            answered: (0, 0),
-        };
-        fs::write(bench.agent.volume.proxy_info(), serde_json::to_vec(&info).unwrap()).unwrap();
+        bench.tell_of_proxy(generations, BTreeMap::new());
     }
     // What was in force before the last one may still be served: the agent had not said otherwise.
     let there: Vec<bool> = digests.iter().map(|digest| bench.agent.volume.release(digest).exists()).collect();

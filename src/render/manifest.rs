@@ -36,6 +36,7 @@ pub(super) fn manifest(
         files: owned(files),
         error_log_level: config.globals.logging.error_level,
         worker_shutdown_timeout: config.globals.process.shutdown_timeout.get().into(),
+        access_log: config.globals.logging.access_path.as_ref().map(|path| path.as_str().to_owned()),
         workers: config.globals.process.workers.map(Count::get),
     }
 }

@@ -15,7 +15,7 @@ mod release;
 mod site;
 mod source_map;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::ProxyConfig;
@@ -24,6 +24,43 @@ use crate::volume::{Digest, ProxyKind};
 
 pub use release::{File, RelativePath, Release};
 pub use source_map::SourceMap;
+
+/// What went before, as far as a release depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct History<'a> {
+    /// The accepted release, against which `changed.conf` tells what is new.
+    pub base: Option<Base<'a>>,
+    /// What turned out to be too small.
+    pub doublings: Doublings,
+}
+
+/// Shared memory that the proxy was found to have too little of: by its name in the files, how often to double it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Doublings(BTreeMap<String, u32>);
+
+impl Doublings {
+    /// The most that anything is doubled: beyond that, what fills it is no lack of room.
+    const MOST: u32 = 8;
+
+    /// How many names there may be, and how long each. They come from the proxy's side, which is not trusted.
+    const NAMES: usize = 64;
+    const LONGEST_NAME: usize = 64;
+
+    /// How often to double this one.
+    pub fn of(&self, name: &str) -> u32 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// Doubles what was too small with `then`, unless that has happened by now. Whether anything is larger now.
+    pub fn grow(&mut self, name: &str, then: &Self) -> bool {
+        let known = self.0.contains_key(name) || (self.0.len() < Self::NAMES && name.len() <= Self::LONGEST_NAME);
+        let grows = known && self.of(name) == then.of(name) && self.of(name) < Self::MOST;
+        if grows {
+            *self.0.entry(name.to_owned()).or_default() += 1;
+        }
+        grows
+    }
+}
 
 /// An accepted release, against which `changed.conf` tells what is new.
 #[derive(Clone, Debug)]
@@ -64,10 +101,10 @@ impl fmt::Display for RenderError {
 
 impl std::error::Error for RenderError {}
 
-/// Renders all of a configuration. With an accepted `base`, `changed.conf` is the part worth testing before a reload.
-pub fn render(config: &ProxyConfig, proxy: ProxyKind, base: Option<&Base<'_>>) -> Result<Rendering, RenderError> {
+/// Renders all of a configuration. With an accepted release before it, `changed.conf` is the part worth testing before a reload.
+pub fn render(config: &ProxyConfig, proxy: ProxyKind, history: &History<'_>) -> Result<Rendering, RenderError> {
     match proxy {
-        ProxyKind::Nginx => nginx::render(config, base),
+        ProxyKind::Nginx => nginx::render(config, history),
         ProxyKind::Envoy => envoy::render(config),
     }
 }
@@ -78,9 +115,10 @@ pub fn render_trial(
     config: &ProxyConfig,
     proxy: ProxyKind,
     suspects: &BTreeSet<Subject>,
+    doublings: &Doublings,
 ) -> Result<Rendering, RenderError> {
     match proxy {
-        ProxyKind::Nginx => nginx::render_trial(config, suspects),
+        ProxyKind::Nginx => nginx::render_trial(config, suspects, doublings),
         ProxyKind::Envoy => envoy::render_trial(config, suspects),
     }
 }

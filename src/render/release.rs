@@ -65,24 +65,44 @@ pub struct Release {
     /// `changed.conf`, which depends on what was in force before and so stands outside the digest; `None` without an
     /// accepted release before.
     pub changed: Option<File>,
-    /// `release.json`, outside the digest too.
+    /// `release.json`. Its settings for the agent are part of the digest, or a change of nothing else would publish
+    /// nothing.
     pub manifest: Manifest,
 }
 
 impl Release {
     pub(super) fn new(files: BTreeMap<RelativePath, File>, changed: Option<File>, manifest: Manifest) -> Self {
-        Self { digest: digest(&files), files, changed, manifest }
+        Self { digest: digest(&files, &manifest), files, changed, manifest }
     }
 }
 
-fn digest(files: &BTreeMap<RelativePath, File>) -> Digest {
+fn digest(files: &BTreeMap<RelativePath, File>, manifest: &Manifest) -> Digest {
     let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(bytes.len().to_be_bytes());
+        hash.update(bytes);
+    };
     for (path, file) in files {
-        for part in [path.as_str().as_bytes(), &file.bytes] {
-            hash.update(part.len().to_be_bytes());
-            hash.update(part);
-        }
+        part(path.as_str().as_bytes());
+        part(&file.bytes);
     }
+    // The base is history, and what a release refers to stands in its files.
+    let Manifest {
+        proxy,
+        base: _,
+        upstreams: _,
+        slots: _,
+        files: _,
+        error_log_level,
+        worker_shutdown_timeout,
+        workers,
+        access_log,
+    } = manifest;
+    part(proxy.to_string().as_bytes());
+    part(error_log_level.as_str().as_bytes());
+    part(&worker_shutdown_timeout.to_be_bytes());
+    part(&workers.unwrap_or_default().to_be_bytes());
+    part(access_log.as_deref().unwrap_or_default().as_bytes());
     let text: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     let Some(digest) = Digest::parse(&text) else { unreachable!("SHA-256 has 64 hexadecimal digits") };
     digest
@@ -91,16 +111,42 @@ fn digest(files: &BTreeMap<RelativePath, File>) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::{LogLevel, ProxyKind};
+
+    fn manifest() -> Manifest {
+        Manifest {
+            proxy: ProxyKind::Nginx,
+            base: None,
+            upstreams: Vec::new(),
+            slots: Vec::new(),
+            files: Vec::new(),
+            error_log_level: LogLevel::Notice,
+            worker_shutdown_timeout: 240,
+            workers: None,
+            access_log: None,
+        }
+    }
 
     #[test]
     fn the_digest_is_over_names_and_content() {
         let one = |path, text: &str| BTreeMap::from([(path, File::public(text.to_owned()))]);
         let digests = [
-            digest(&one(RelativePath::MAIN, "a")),
-            digest(&one(RelativePath::MAIN, "b")),
-            digest(&one(RelativePath::CHANGED, "a")),
+            digest(&one(RelativePath::MAIN, "a"), &manifest()),
+            digest(&one(RelativePath::MAIN, "b"), &manifest()),
+            digest(&one(RelativePath::CHANGED, "a"), &manifest()),
         ];
-        assert_eq!(digests[0], digest(&one(RelativePath::MAIN, "a")));
+        assert_eq!(digests[0], digest(&one(RelativePath::MAIN, "a"), &manifest()));
         assert!(digests[0] != digests[1] && digests[0] != digests[2] && digests[1] != digests[2]);
+    }
+
+    #[test]
+    fn what_only_the_agent_is_told_is_a_release_of_its_own_and_history_is_not() {
+        let digest = |manifest: Manifest| digest(&BTreeMap::new(), &manifest);
+        let plain = digest(manifest());
+        assert_ne!(digest(Manifest { error_log_level: LogLevel::Debug, ..manifest() }), plain);
+        assert_ne!(digest(Manifest { worker_shutdown_timeout: 241, ..manifest() }), plain);
+        assert_ne!(digest(Manifest { workers: Some(2), ..manifest() }), plain);
+        assert_ne!(digest(Manifest { access_log: Some("/x".to_owned()), ..manifest() }), plain);
+        assert_eq!(digest(Manifest { base: Some(plain.clone()), ..manifest() }), plain);
     }
 }

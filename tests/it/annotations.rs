@@ -10,7 +10,7 @@ use coxswain::annotations::{FAMILIES, GlobalPolicies, IngressPolicies, Policies,
 use coxswain::annotations::{read_config_map, read_parameters, read_policies, read_service};
 use coxswain::model::{ProxyConfig, Route};
 use coxswain::problem::{Kind, Problem, Severity, Subject};
-use coxswain::render::render;
+use coxswain::render::{History, render};
 use coxswain::value::Value as _;
 use coxswain::value::log_variable;
 use coxswain::value::reference::ObjectName;
@@ -414,7 +414,7 @@ fn real_nginx_takes_every_good_example() {
         model::host(&format!("case-{n}.example.com"), routes)
     };
     let check = |config: &ProxyConfig, what: &str| {
-        let rendering = render(config, ProxyKind::Nginx, None).unwrap();
+        let rendering = render(config, ProxyKind::Nginx, &History::default()).unwrap();
         let taken = Stage::new(&rendering).test(&nginx, "nginx.conf");
         assert_eq!(taken, Ok(()), "{what}");
     };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use coxswain::problem::Reason;
-use coxswain::render::{RelativePath, Rendering, render};
+use coxswain::render::{History, RelativePath, Rendering, render};
 use coxswain::settings::{Flags, Settings};
 use coxswain::translate::{HeldBack, Translation, translate};
 use coxswain::volume::ProxyKind;
@@ -72,7 +72,7 @@ fn translated(path: &Path) -> Translation {
 }
 
 fn rendered(translation: &Translation) -> Rendering {
-    render(&translation.config, ProxyKind::Nginx, None).unwrap_or_else(|error| panic!("{error}"))
+    render(&translation.config, ProxyKind::Nginx, &History::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn text(rendering: &Rendering) -> String {

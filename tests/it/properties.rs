@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use coxswain::annotations::rewrite::Rewrite;
 use coxswain::model::{Action, PathMatch, ProxyConfig, Route, StaticFile, StaticFiles};
-use coxswain::render::{RelativePath, RenderError, Rendering, render};
+use coxswain::render::{History, RelativePath, RenderError, Rendering, render};
 use coxswain::settings::{Flags, Settings};
 use coxswain::translate::{HeldBack, translate};
 use coxswain::value::Value;
@@ -145,14 +145,15 @@ fn value_or_none<T: Value>(text: &str) -> Option<T> {
 
 /// The directives of a file, or that the last fence let nothing through.
 fn shape_of(model: &ProxyConfig) -> Result<Vec<Directive>, RenderError> {
-    render(model, ProxyKind::Nginx, None).map(|rendering| directives(&text(&rendering)).expect("a configuration"))
+    render(model, ProxyKind::Nginx, &History::default())
+        .map(|rendering| directives(&text(&rendering)).expect("a configuration"))
 }
 
 #[test]
 fn hostile_text_never_changes_the_structure_of_a_file() {
     let known = tokens::shapes(
         ["plain", "/plain", "[a-z]", "1"]
-            .map(|plain| text(&render(&model(plain), ProxyKind::Nginx, None).unwrap()))
+            .map(|plain| text(&render(&model(plain), ProxyKind::Nginx, &History::default()).unwrap()))
             .iter()
             .map(String::as_str),
     );
@@ -329,7 +330,8 @@ fn hostile_objects_give_files_of_the_usual_shape_that_nginx_takes() {
     };
     let mut models: Vec<_> = goldens.map(model_of).collect();
     models.push(translated(&objects, folder.path()));
-    let texts: Vec<_> = models.iter().map(|model| text(&render(model, ProxyKind::Nginx, None).unwrap())).collect();
+    let texts: Vec<_> =
+        models.iter().map(|model| text(&render(model, ProxyKind::Nginx, &History::default()).unwrap())).collect();
     let known: BTreeSet<_> = tokens::shapes(texts.iter().map(String::as_str)).into_iter().map(any_number).collect();
 
     let everything = RefCell::new(String::new());
@@ -342,7 +344,7 @@ fn hostile_objects_give_files_of_the_usual_shape_that_nginx_takes() {
                 put(&mut hostile, place, text, *how);
             }
             let model = translated(hostile.as_array().unwrap(), folder.path());
-            let rendering = render(&model, ProxyKind::Nginx, None);
+            let rendering = render(&model, ProxyKind::Nginx, &History::default());
             let rendering =
                 rendering.map_err(|error| TestCaseError::fail(format!("the last fence was needed: {error}")))?;
             let text = text(&rendering);
@@ -388,7 +390,7 @@ fn any_number(shape: (Vec<String>, String, usize, bool)) -> (Vec<String>, String
 fn the_order_of_the_input_never_changes_a_byte() {
     let folder = tempfile::tempdir().unwrap();
     let objects: Vec<Json> = OBJECTS.as_array().unwrap().clone();
-    let expected = text(&render(&translated(&objects, folder.path()), ProxyKind::Nginx, None).unwrap());
+    let expected = text(&render(&translated(&objects, folder.path()), ProxyKind::Nginx, &History::default()).unwrap());
     let slices = objects.iter().position(|object| object["kind"] == "EndpointSlice").unwrap();
     let endpoints = objects[slices]["endpoints"].as_array().unwrap().clone();
     let ingress = objects.iter().position(|object| object["metadata"]["name"] == "web").unwrap();
@@ -405,7 +407,8 @@ fn the_order_of_the_input_never_changes_a_byte() {
                     _ => {}
                 }
             }
-            let rendering = render(&translated(&objects, folder.path()), ProxyKind::Nginx, None).unwrap();
+            let rendering =
+                render(&translated(&objects, folder.path()), ProxyKind::Nginx, &History::default()).unwrap();
             prop_assert_eq!(text(&rendering), expected.as_str());
             Ok(())
         })

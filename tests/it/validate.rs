@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use coxswain::annotations::forwarded::Trust;
 use coxswain::annotations::rewrite::Rewrite;
 use coxswain::model::{Action, PathMatch, ProxyConfig, Route, SlotId, VirtualHost};
-use coxswain::render::{Base, RelativePath, Rendering, render, render_trial};
+use coxswain::render::{Base, Doublings, History, RelativePath, Rendering, render, render_trial};
 use coxswain::value::log_variable;
 use coxswain::value::number::{Count, Seconds};
 use coxswain::value::tls::TlsVersion;
@@ -29,7 +29,7 @@ fn test(rendering: &Rendering) {
 
 #[track_caller]
 fn tested(config: &ProxyConfig) -> Rendering {
-    let rendering = render(config, ProxyKind::Nginx, None).unwrap();
+    let rendering = render(config, ProxyKind::Nginx, &History::default()).unwrap();
     test(&rendering);
     rendering
 }
@@ -169,12 +169,16 @@ fn changed_conf_holds_the_default_server_and_what_differs_from_the_base() {
         ]
     };
     let before = config(hosts(404), [web_upstream.clone(), old_upstream.clone()]);
-    let digest = render(&before, ProxyKind::Nginx, None).unwrap().release.digest;
-    let base = Base { config: &before, digest: digest.clone() };
+    let digest = render(&before, ProxyKind::Nginx, &History::default()).unwrap().release.digest;
+    let base = Some(Base { config: &before, digest: digest.clone() });
+    let history = History { base, ..History::default() };
     let with = |config: &ProxyConfig| {
-        let rendering = render(config, ProxyKind::Nginx, Some(&base)).unwrap();
+        let rendering = render(config, ProxyKind::Nginx, &history).unwrap();
         test(&rendering);
-        assert_eq!(rendering.release.digest, render(config, ProxyKind::Nginx, None).unwrap().release.digest);
+        assert_eq!(
+            rendering.release.digest,
+            render(config, ProxyKind::Nginx, &History::default()).unwrap().release.digest
+        );
         assert_eq!(rendering.release.manifest.base.as_ref(), Some(&digest));
         rendering
     };
@@ -205,7 +209,7 @@ fn a_trial_holds_what_the_suspects_bring_and_nothing_of_others() {
     let model = config(hosts, [web_upstream, other_upstream]);
     let trial = |suspects: &[&str]| {
         let suspects: BTreeSet<_> = suspects.iter().map(|name| ingress(name)).collect();
-        let rendering = render_trial(&model, ProxyKind::Nginx, &suspects).unwrap();
+        let rendering = render_trial(&model, ProxyKind::Nginx, &suspects, &Doublings::default()).unwrap();
         test(&rendering);
         text(&rendering)
     };

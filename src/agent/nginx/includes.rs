@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+use super::access_log::AccessLog;
 use super::{User, log, status};
 use crate::agent::dns::Responders;
 use crate::volume::{Digest, LogLevel, Volume, local};
@@ -55,6 +56,8 @@ pub struct Includes {
     pub resolver: String,
     /// The release's own level.
     pub level: LogLevel,
+    /// Where access is logged.
+    pub access_log: AccessLog,
 }
 
 /// What is the same for all of them.
@@ -66,8 +69,6 @@ pub struct Surroundings {
     pub workers: usize,
     /// Where requests to an upstream without endpoints are answered.
     pub responders: Responders,
-    /// Whether standard output can be opened by its name (a socket cannot).
-    pub access_log: bool,
 }
 
 impl Surroundings {
@@ -78,7 +79,7 @@ impl Surroundings {
             (local::MAIN, self.main(volume, includes)?),
             (local::WORKERS, format!("worker_processes {};\n", self.workers)),
             (local::HTTP, self.http(volume, includes)?),
-            (local::ACCESS_LOG, self.access_log()),
+            (local::ACCESS_LOG, access_log(&includes.access_log)?),
         ];
         for (name, text) in files {
             replace(&volume.local(name), text.as_bytes(), 0o644)?;
@@ -134,11 +135,6 @@ impl Surroundings {
         Ok(())
     }
 
-    fn access_log(&self) -> String {
-        let to = if self.access_log { "/dev/stdout upstreaminfo" } else { "off" };
-        format!("access_log {to};\n")
-    }
-
     /// A certificate that nobody has to trust: upstreams are not verified unless the author asks for it.
     fn write_responder_pair(&self, volume: &Volume) -> anyhow::Result<()> {
         let path = volume.output().join(RESPONDER_PAIR);
@@ -150,6 +146,13 @@ impl Surroundings {
         let pem = format!("{}{}", pair.cert.pem(), pair.signing_key.serialize_pem());
         replace(&path, pem.as_bytes(), 0o600)
     }
+}
+
+fn access_log(log: &AccessLog) -> anyhow::Result<String> {
+    Ok(match &log.file {
+        Some(file) => format!("access_log {} upstreaminfo;\n", quoted(file)?),
+        None => "access_log off;\n".to_owned(),
+    })
 }
 
 /// Puts `content` in place of the file by a rename.

@@ -4,7 +4,7 @@
 //! by themselves after this one has crashed. Lines are written to our own log at once; those that may be the reason
 //! why a reload failed are kept for a while.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use anyhow::Context;
 use tokio::net::UnixDatagram;
 
 use super::User;
-use super::rejection::printable;
+use super::rejection::{full_zone, printable};
 use crate::volume::LogLevel;
 
 /// The socket's name, in the folder where nginx runs.
@@ -43,6 +43,8 @@ struct Kept {
     /// Severe lines, each with its number.
     severe: VecDeque<(u64, Line)>,
     next: u64,
+    /// Zones that were found full, each with who said so, since [`Log::full_zones`] was asked.
+    full: BTreeSet<(i32, String)>,
 }
 
 impl Log {
@@ -66,7 +68,12 @@ impl Log {
     }
 
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(Kept { level: LogLevel::default(), severe: VecDeque::new(), next: 0 })))
+        Self(Arc::new(Mutex::new(Kept {
+            level: LogLevel::default(),
+            severe: VecDeque::new(),
+            next: 0,
+            full: BTreeSet::new(),
+        })))
     }
 
     /// From now on, writes only lines of this level and more severe ones.
@@ -84,6 +91,11 @@ impl Log {
         let kept = self.kept();
         let ours = kept.severe.iter().filter(|(number, line)| *number >= since && !except.contains(&line.pid));
         ours.map(|(_, line)| line.text.clone()).collect()
+    }
+
+    /// The zones that were found full since this was asked last, each with the process that said so.
+    pub fn full_zones(&self) -> BTreeSet<(i32, String)> {
+        std::mem::take(&mut self.kept().full)
     }
 
     async fn read(&self, socket: &UnixDatagram) {
@@ -106,6 +118,9 @@ impl Log {
             write(line.level, &line.text);
         }
         if line.level <= LogLevel::Crit {
+            if let Some(zone) = full_zone(&line.text).filter(|_| kept.full.len() < KEPT) {
+                kept.full.insert((line.pid, zone.to_owned()));
+            }
             let number = kept.next;
             kept.next += 1;
             kept.severe.push_back((number, line));

@@ -62,6 +62,12 @@ impl std::fmt::Display for Rejection {
     }
 }
 
+/// The zone of upstreams that nginx says to be full.
+pub fn full_zone(words: &str) -> Option<&str> {
+    let (_, rest) = words.split_once("no memory in upstream zone \"")?;
+    rest.split_once('"').map(|(zone, _)| zone)
+}
+
 /// Text that may stand in a log or a report: no control characters, not too long.
 pub fn printable(text: &str) -> String {
     let mut clean = String::new();
@@ -164,6 +170,13 @@ mod tests {
         ] {
             assert_eq!(read(line).class, FaultClass::Environment, "{line}");
         }
+    }
+
+    #[test]
+    fn a_zone_that_is_full_is_named() {
+        let line = "2026/11/24 11:00:00 [crit] 1#1: ngx_slab_alloc() failed: no memory in upstream zone \"u07\"";
+        assert_eq!(full_zone(line), Some("u07"));
+        assert_eq!(full_zone("ngx_slab_alloc() failed: no memory in cache keys zone \"c\""), None);
     }
 
     #[test]

@@ -63,13 +63,11 @@ pub(super) struct Log<'a> {
     pub format: Vec<Piece<'a>>,
     /// What the format asks for and only a route knows.
     variables: Vec<RouteVariable>,
-    /// The file; `None`: the agent says where.
-    pub path: Option<&'a str>,
 }
 
 impl<'a> Log<'a> {
     pub fn new(logging: &'a Logging) -> Self {
-        let Logging { format, access_path, error_level: _ } = logging;
+        let Logging { format, access_path: _, error_level: _ } = logging;
         let pieces = match format {
             Some(format) => format.pieces().iter().map(piece).collect(),
             None => default_pieces(),
@@ -78,7 +76,6 @@ impl<'a> Log<'a> {
         Self {
             variables: RouteVariable::ALL.into_iter().filter(|variable| asks_for(variable.name())).collect(),
             format: pieces,
-            path: access_path.as_ref().map(|path| path.as_str()),
         }
     }
 

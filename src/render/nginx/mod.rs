@@ -24,14 +24,16 @@ use super::manifest::manifest;
 use super::page::Page;
 use super::release::{File, RelativePath, Release};
 use super::site::{self, Site};
-use super::{Base, RenderError, Rendering, SourceMap};
+use super::{Doublings, History, RenderError, Rendering, SourceMap};
 use crate::model::ProxyConfig;
 use crate::problem::Subject;
 use crate::volume::ProxyKind;
 
 /// Renders all of a configuration.
-pub(super) fn render(config: &ProxyConfig, base: Option<&Base<'_>>) -> Result<Rendering, RenderError> {
-    let common = Common::new(config);
+pub(super) fn render(config: &ProxyConfig, history: &History<'_>) -> Result<Rendering, RenderError> {
+    let History { base, doublings } = history;
+    let base = base.as_ref();
+    let common = Common::new(config, doublings);
     let mut source_map = SourceMap::default();
     let sites = site::all(config);
     let main = common.write(&sites, RelativePath::MAIN, &mut source_map)?;
@@ -47,10 +49,14 @@ pub(super) fn render(config: &ProxyConfig, base: Option<&Base<'_>>) -> Result<Re
 }
 
 /// Renders what holds for all and what these objects bring.
-pub(super) fn render_trial(config: &ProxyConfig, suspects: &BTreeSet<Subject>) -> Result<Rendering, RenderError> {
+pub(super) fn render_trial(
+    config: &ProxyConfig,
+    suspects: &BTreeSet<Subject>,
+    doublings: &Doublings,
+) -> Result<Rendering, RenderError> {
     let mut source_map = SourceMap::default();
     let sites = site::of(config, suspects);
-    let main = Common::new(config).write(&sites, RelativePath::MAIN, &mut source_map)?;
+    let main = Common::new(config, doublings).write(&sites, RelativePath::MAIN, &mut source_map)?;
     let manifest = manifest(config, ProxyKind::Nginx, &sites, None);
     let release = Release::new(BTreeMap::from([(RelativePath::MAIN, main)]), None, manifest);
     Ok(Rendering { release, problems: Vec::new(), source_map })
@@ -65,11 +71,11 @@ struct Common<'a> {
 }
 
 impl<'a> Common<'a> {
-    fn new(config: &'a ProxyConfig) -> Self {
+    fn new(config: &'a ProxyConfig, doublings: &Doublings) -> Self {
         Self {
             config,
             baseline: baseline::Baseline::of(&config.hosts),
-            zones: upstream::Zones::of(&config.upstreams),
+            zones: upstream::Zones::of(&config.upstreams, doublings),
             log: log::Log::new(&config.globals.logging),
         }
     }

@@ -8,9 +8,9 @@ use super::Common;
 use crate::annotations::load_balance::LoadBalance;
 use crate::model::{Action, Upstream, UpstreamId};
 use crate::problem::Subject;
-use crate::render::RenderError;
 use crate::render::page::Page;
 use crate::render::site::Site;
+use crate::render::{Doublings, RenderError};
 use crate::volume::Endpoints;
 
 /// How many zones there are. An upstream never changes its zone, because nginx hands resolved addresses over to the
@@ -34,7 +34,8 @@ pub(super) struct Zones([u64; ZONES]);
 
 impl Zones {
     /// Powers of two, four times what the endpoints need, so that few changes of endpoints ever change a size.
-    pub fn of(upstreams: &BTreeMap<UpstreamId, Upstream>) -> Self {
+    /// What has proved to be too small all the same is larger.
+    pub fn of(upstreams: &BTreeMap<UpstreamId, Upstream>, doublings: &Doublings) -> Self {
         let mut bytes = [0; ZONES];
         for (id, upstream) in upstreams {
             let peers = match &upstream.endpoints {
@@ -43,8 +44,13 @@ impl Zones {
             };
             bytes[zone(id)] += UPSTREAM_BYTES + PEER_BYTES * peers;
         }
-        Self(bytes.map(|bytes| (4 * bytes).div_ceil(1 << 20).next_power_of_two()))
+        let size = |zone: usize| (4 * bytes[zone]).div_ceil(1 << 20).next_power_of_two() << doublings.of(&name(zone));
+        Self(std::array::from_fn(size))
     }
+}
+
+fn name(zone: usize) -> String {
+    format!("u{zone:02}")
 }
 
 /// The zone of an upstream, for ever.
@@ -79,7 +85,7 @@ pub(super) fn write(page: &mut Page, common: &Common<'_>, sites: &[Site<'_>]) ->
         let view = View {
             id: id.as_str(),
             label: id.label(),
-            zone: &format!("u{zone:02}"),
+            zone: &name(zone),
             megabytes: common.zones.0[zone],
             least_busy: match load_balance {
                 LoadBalance::RoundRobin => false,
@@ -137,11 +143,23 @@ mod tests {
 
     #[test]
     fn zones_grow_in_powers_of_two_with_room_to_spare() {
-        assert!(Zones::of(&upstreams(100, 3)).0.iter().all(|size| *size == 1));
-        let sizes = Zones::of(&upstreams(64, 1000)).0;
+        let none = Doublings::default();
+        assert!(Zones::of(&upstreams(100, 3), &none).0.iter().all(|size| *size == 1));
+        let sizes = Zones::of(&upstreams(64, 1000), &none).0;
         assert!(sizes.iter().all(|size| size.is_power_of_two()), "{sizes:?}");
         let most = *sizes.iter().max().unwrap();
         assert!((4..=32).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn a_zone_that_was_too_small_is_doubled_once_for_each_time() {
+        let (none, mut doublings) = (Doublings::default(), Doublings::default());
+        assert!(doublings.grow("u05", &none));
+        assert!(!doublings.grow("u05", &none), "that was about the former size");
+        let once = doublings.clone();
+        assert!(doublings.grow("u05", &once));
+        let sizes = Zones::of(&upstreams(100, 3), &doublings).0;
+        assert_eq!((sizes[5], sizes.iter().filter(|size| **size == 1).count()), (4, ZONES - 1));
     }
 
     #[test]

@@ -244,6 +244,81 @@ async fn as_many_workers_run_as_the_container_may_use_processors() {
     assert_eq!(workers(sidecar.master().await).len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_log_that_cannot_be_opened_costs_the_log_and_nothing_else() {
+    let Some((sidecar, _)) = Sidecar::serving("one").await else { return };
+    let folder = sidecar.folder().join("logs");
+    let file = folder.join("access.log");
+    let mut wanted = Release::saying("two");
+    wanted.manifest.access_log = Some(file.display().to_string());
+    let next = sidecar.publish(&wanted);
+    let report = sidecar.accepts(&next).await;
+    assert_eq!(report.access_log.as_deref(), Some("No such file or directory (os error 2)"));
+    assert_eq!(sidecar.get().await.as_deref(), Ok("two"));
+    // To the standard output meanwhile.
+    sidecar.says("GET / HTTP/1.1").await;
+
+    // It is used as soon as it can be, and nothing but the report tells so.
+    fs::create_dir(&folder).unwrap();
+    eventually("the log", async || {
+        sidecar.get().await?;
+        let log = fs::read_to_string(&file).map_err(|err| err.to_string())?;
+        check(log.contains("GET / HTTP/1.1"), || log)
+    })
+    .await;
+    eventually("a good report", async || {
+        let report = sidecar.reports(&next, Outcome::Accepted).await;
+        check(report.access_log.is_none() && report.attempt == 2, || format!("{report:?}"))
+    })
+    .await;
+
+    // A restart in a container where the folder has gone.
+    let master = sidecar.master().await;
+    fs::remove_dir_all(&folder).unwrap();
+    kill(master, Signal::SIGKILL).unwrap();
+    eventually("a start without it", async || {
+        let report = sidecar.reports(&next, Outcome::Accepted).await;
+        check(report.access_log.is_some(), || format!("{report:?}"))
+    })
+    .await;
+    sidecar.serves("two").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_of_upstreams_that_is_full_is_told_by_its_name() {
+    let Some((sidecar, first)) = Sidecar::serving("one").await else { return };
+    let upstream = |size: &str| {
+        let mut release = Release::saying("two")
+            .http(&format!("upstream web {{ zone u07 {size}; server web.coxswain.internal service=ep resolve; }}\n"));
+        release.manifest.upstreams = vec!["web".to_owned()];
+        release
+    };
+    // Too small for what stands in the configuration: the reload finds it.
+    let many: String = (1..250).map(|n| format!("server 127.0.0.{n};\n")).collect();
+    let refused = sidecar.publish(&Release::saying("two").http(&format!("upstream many {{ zone u09 64k; {many} }}\n")));
+    let report = tried(&sidecar, &refused, 1).await;
+    assert!(report.message.contains("no memory in upstream zone \"u09\""), "{report:?}");
+    let full = async |zone: &str, with: &Digest| {
+        eventually(zone, async || {
+            let full = sidecar.proxy_info().unwrap().full;
+            check(full.get(zone) == Some(with), || format!("{full:?}"))
+        })
+        .await;
+    };
+    full("u09", &refused).await;
+    assert_eq!(sidecar.current(), Some(first));
+
+    // Too small for what a worker learns while it serves.
+    let next = sidecar.publish(&upstream("64k"));
+    sidecar.accepts(&next).await;
+    let endpoints: Vec<_> = (1..250).map(|n| std::net::SocketAddr::from(([127, 0, 1, n], 80))).collect();
+    sidecar.endpoints("web", &endpoints);
+    full("u07", &next).await;
+    let last = sidecar.publish(&upstream("1m"));
+    sidecar.accepts(&last).await;
+    assert_eq!(sidecar.get().await.as_deref(), Ok("two"));
+}
+
 fn workers(master: Pid) -> Vec<Pid> {
     let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap();
     children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()

@@ -67,6 +67,7 @@ impl Release {
             error_log_level: LogLevel::Notice,
             worker_shutdown_timeout: 240,
             workers: None,
+            access_log: None,
         };
         Self { main: String::new(), http: String::new(), server: text.to_owned(), changed: None, manifest }
     }

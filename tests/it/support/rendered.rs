@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use coxswain::agent::dns::{self, Responders, Server};
 use coxswain::agent::endpoints::{Names, Source};
 use coxswain::model::{Action, ProxyConfig};
-use coxswain::render::render;
+use coxswain::render::{History, render};
 use coxswain::volume::{EndpointSet, ProxyKind, local};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -33,7 +33,7 @@ impl Rendered {
         let executable = parts::nginx()?;
         config.listeners.http = net::port();
         config.listeners.https = net::port();
-        let stage = Stage::new(&render(&config, ProxyKind::Nginx, None).expect("a rendering"));
+        let stage = Stage::new(&render(&config, ProxyKind::Nginx, &History::default()).expect("a rendering"));
         let volume = &stage.volume;
         std::fs::create_dir_all(volume.endpoints()).expect("a folder of the volume");
         for (id, upstream) in &config.upstreams {

@@ -229,6 +229,31 @@ async fn the_log_says_what_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_access_log_in_a_folder_that_does_not_exist_harms_only_itself() {
+    let Some((run, pod)) = serve().await else { return };
+    let http = run.http();
+    let text = run.folder().join("missing/access.log").display().to_string();
+    let settings = [("access-log-path", text.as_str()), ("http-redirect-code", "301"), ("server-tokens", "true")];
+    let unknown = Request::get("unknown.test", "/");
+    with(&run, &settings, &http, &unknown, |answer| {
+        answer.header("server").is_some_and(|server| server.starts_with("nginx/1."))
+    })
+    .await;
+    run.says(&format!("ConfigMap default/settings: access-log-path: the proxy cannot open {text:?}: No such file"))
+        .await;
+    // Nor is anything after it kept waiting.
+    run.write(
+        "b.yaml",
+        &(service("other", &[&pod]) + &Ingress::new("b").host("b.test").path("Prefix", "/", "other").yaml()),
+    );
+    eventually("another host", async || {
+        let answer = http.try_get("b.test", "/").await?;
+        wait::check(answer.status == 200, || answer.text())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_setting_at_once_and_none_again_is_taken_up_under_load() {
     let Some((run, pod)) = serve().await else { return };
     let http = run.http();
