@@ -1,11 +1,15 @@
 //! Numbers for Prometheus: the controller's own (`coxswain_…`), and those of ingress-nginx that alerts in the field
 //! stand on (`nginx_ingress_controller_…`), under their names and labels.
 //!
-//! What can be derived from the state of one pass is set anew at each pass ([`Metrics::state`]), so that nothing of a
-//! removed object lingers. Per-request series are the proxy's and come later.
+//! What can be derived from the state of one pass is set at each pass ([`Metrics::state`]), so that nothing of a
+//! removed object lingers, and nothing of one that stays is missing for a moment. Per-request series are the proxy's and
+//! come later.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -48,16 +52,16 @@ struct Legacy {
     success: Gauge<i64, AtomicI64>,
     errors: Gauge<i64, AtomicI64>,
     leader: Family<Leader, Gauge>,
-    orphans: Family<Orphan, Gauge>,
-    expiry: Family<Expiry, Gauge>,
-    certificates: Family<CertificateLabels, Gauge>,
+    orphans: Series<Orphan>,
+    expiry: Series<Expiry>,
+    certificates: Series<CertificateLabels>,
 }
 
 /// The controller's own series.
 struct Own {
     releases: Family<Release, Counter>,
     stages: Family<Stage, Histogram>,
-    problems: Family<ProblemLabels, Gauge>,
+    problems: Series<ProblemLabels>,
     held_back: Gauge,
     change_to_live: Histogram,
     names: Gauge,
@@ -65,19 +69,45 @@ struct Own {
     listed: Gauge,
 }
 
+/// Gauges of one name that follow from the state of a pass. A scrape finds all those that stay, at whatever moment.
+struct Series<S> {
+    family: Family<S, Gauge>,
+    shown: Mutex<BTreeMap<S, i64>>,
+}
+
+impl<S: Clone + Eq + Hash> Default for Series<S> {
+    fn default() -> Self {
+        Self { family: Family::default(), shown: Mutex::default() }
+    }
+}
+
+impl<S: Clone + Eq + Hash + Ord> Series<S> {
+    /// Shows exactly these.
+    fn set(&self, now: BTreeMap<S, i64>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (labels, value) in now.iter().filter(|(labels, value)| shown.get(*labels) != Some(*value)) {
+            self.family.get_or_create(labels).set(*value);
+        }
+        for labels in shown.keys().filter(|labels| !now.contains_key(*labels)) {
+            self.family.remove(labels);
+        }
+        *shown = now;
+    }
+}
+
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Leader {
     name: String,
 }
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct Orphan {
     namespace: String,
     ingress: String,
     r#type: &'static str,
 }
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct Expiry {
     class: String,
     host: String,
@@ -86,7 +116,7 @@ struct Expiry {
     identifier: String,
 }
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct CertificateLabels {
     class: String,
     host: String,
@@ -108,7 +138,7 @@ struct Stage {
     stage: &'static str,
 }
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct ProblemLabels {
     reason: &'static str,
     severity: String,
@@ -144,9 +174,13 @@ impl Metrics {
         old.register("success", "Configurations that were accepted", legacy.success.clone());
         old.register("errors", "Configurations that were not accepted", legacy.errors.clone());
         old.register("leader_election_status", "Whether this replica leads", legacy.leader.clone());
-        old.register("orphan_ingress", "Ingresses whose backend has no Service or no endpoint", legacy.orphans.clone());
-        old.register("ssl_expire_time_seconds", "When a certificate expires", legacy.expiry.clone());
-        old.register("ssl_certificate_info", "The certificates in use", legacy.certificates.clone());
+        old.register(
+            "orphan_ingress",
+            "Ingresses whose backend has no Service or no endpoint",
+            legacy.orphans.family.clone(),
+        );
+        old.register("ssl_expire_time_seconds", "When a certificate expires", legacy.expiry.family.clone());
+        old.register("ssl_certificate_info", "The certificates in use", legacy.certificates.family.clone());
         let own = Own::new();
         own.register(registry.sub_registry_with_prefix("coxswain"));
         Self { registry, class: identity.class.clone(), legacy, own }
@@ -164,63 +198,46 @@ impl Metrics {
 
     /// Sets what follows from the state after one pass.
     pub fn state(&self, config: &ProxyConfig, problems: &[Problem], held_back: usize) {
-        self.own.problems.clear();
-        self.legacy.orphans.clear();
+        let (mut counts, mut orphans) = (BTreeMap::new(), BTreeMap::new());
         for problem in problems {
             let labels = ProblemLabels { reason: problem.reason.snake_case(), severity: problem.severity.to_string() };
-            self.own.problems.get_or_create(&labels).inc();
-            self.orphan(problem);
+            *counts.entry(labels).or_default() += 1;
+            orphans.extend(orphan(problem).map(|labels| (labels, 1)));
         }
+        self.own.problems.set(counts);
+        self.legacy.orphans.set(orphans);
         self.own.held_back.set(i64::try_from(held_back).unwrap_or(i64::MAX));
         self.certificates(config);
     }
 
-    fn orphan(&self, problem: &Problem) {
-        let kind = match problem.reason {
-            Reason::ServiceNotFound => "no-service",
-            Reason::NoEndpoints => "no-endpoint",
-            _ => return,
-        };
-        if problem.subject.kind != Kind::Ingress {
-            return;
-        }
-        let namespace = problem.subject.object.namespace.as_ref().map(ToString::to_string).unwrap_or_default();
-        let labels = Orphan { namespace, ingress: problem.subject.object.name.to_string(), r#type: kind };
-        self.legacy.orphans.get_or_create(&labels).set(1);
-    }
-
     fn certificates(&self, config: &ProxyConfig) {
-        self.legacy.expiry.clear();
-        self.legacy.certificates.clear();
+        let (mut expiries, mut infos) = (BTreeMap::new(), BTreeMap::new());
         for host in &config.hosts {
             let Some(slot) = host.tls.as_ref().and_then(|slot| config.slots.get(slot)) else { continue };
             let Some(certificate) = &slot.certificate else { continue };
-            let namespace = slot
-                .secret
-                .as_ref()
-                .and_then(|secret| secret.namespace.as_ref())
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            let secret_name = slot.secret.as_ref().map(|secret| secret.name.to_string()).unwrap_or_default();
-            let expiry = Expiry {
-                class: self.class.clone(),
-                host: host.host.to_string(),
-                secret_name: secret_name.clone(),
-                namespace: namespace.clone(),
-                identifier: certificate.serial.clone(),
-            };
-            self.legacy.expiry.get_or_create(&expiry).set(certificate.not_after);
+            let secret = slot.secret.as_ref();
+            let namespace = secret.and_then(|secret| secret.namespace.as_ref()).map(ToString::to_string);
             let info = CertificateLabels {
                 class: self.class.clone(),
                 host: host.host.to_string(),
-                namespace,
-                secret_name,
+                namespace: namespace.unwrap_or_default(),
+                secret_name: secret.map(|secret| secret.name.to_string()).unwrap_or_default(),
                 identifier: certificate.serial.clone(),
                 issuer_common_name: certificate.issuer.clone(),
                 serial_number: certificate.serial.clone(),
             };
-            self.legacy.certificates.get_or_create(&info).set(1);
+            let expiry = Expiry {
+                class: info.class.clone(),
+                host: info.host.clone(),
+                secret_name: info.secret_name.clone(),
+                namespace: info.namespace.clone(),
+                identifier: info.identifier.clone(),
+            };
+            expiries.insert(expiry, certificate.not_after);
+            infos.insert(info, 1);
         }
+        self.legacy.expiry.set(expiries);
+        self.legacy.certificates.set(infos);
     }
 
     /// Counts what became of a release. `now`: seconds since 1970.
@@ -286,7 +303,7 @@ impl Own {
         Self {
             releases: Family::default(),
             stages: Family::new_with_constructor(durations),
-            problems: Family::default(),
+            problems: Series::default(),
             held_back: Gauge::default(),
             change_to_live: durations(),
             names: Gauge::default(),
@@ -305,7 +322,7 @@ impl Own {
         registry.register(
             "problems",
             "Problems of objects at this moment, by reason and severity",
-            self.problems.clone(),
+            self.problems.family.clone(),
         );
         registry.register("held_back", "Objects that the quarantine holds back", self.held_back.clone());
         registry.register(
@@ -321,6 +338,19 @@ impl Own {
         );
         registry.register("listed", "Whether every kind of object has been listed", self.listed.clone());
     }
+}
+
+/// The labels of an Ingress whose backend this problem says to be missing.
+fn orphan(problem: &Problem) -> Option<Orphan> {
+    let kind = match problem.reason {
+        Reason::ServiceNotFound => "no-service",
+        Reason::NoEndpoints => "no-endpoint",
+        _ => return None,
+    };
+    let object = &problem.subject.object;
+    let namespace = object.namespace.as_ref().map(ToString::to_string).unwrap_or_default();
+    let ours = problem.subject.kind == Kind::Ingress;
+    ours.then(|| Orphan { namespace, ingress: object.name.to_string(), r#type: kind })
 }
 
 /// Milliseconds to a minute: what a pass can take.
@@ -402,9 +432,17 @@ mod tests {
             upstreams: std::collections::BTreeMap::new(),
             slots: std::collections::BTreeMap::new(),
         };
-        metrics.state(&config, &[problem], 1);
+        metrics.state(&config, std::slice::from_ref(&problem), 1);
         let page = metrics.page().unwrap();
         assert!(page.contains(r#"namespace="a",ingress="b",type="no-endpoint"} 1"#), "{page}");
+        // Nor is one that stays missing while the next state is set.
+        std::thread::scope(|scope| {
+            let passes =
+                scope.spawn(|| (0..2000).for_each(|_| metrics.state(&config, std::slice::from_ref(&problem), 1)));
+            while !passes.is_finished() {
+                assert!(metrics.page().unwrap().contains("no-endpoint"));
+            }
+        });
         assert!(page.contains(r#"coxswain_problems{reason="no_endpoints",severity="degraded"} 1"#), "{page}");
         metrics.state(&config, &[], 0);
         let page = metrics.page().unwrap();

@@ -324,7 +324,8 @@ async fn listen(stderr: impl AsyncRead + Unpin, words: Arc<Mutex<Vec<String>>>) 
         }
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         let level = LogLevel::ALL.into_iter().find(|level| text.contains(&format!("[{}]", level.as_str())));
-        log::write(level.unwrap_or(LogLevel::Notice), &text);
+        // What has no level (the dynamic linker, for example) is no part of nginx's normal life.
+        log::write(level.unwrap_or(LogLevel::Warn), &text);
         let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
         if words.len() < 64 {
             words.push(text);

@@ -41,7 +41,8 @@ static ERROR_LEVEL: Key = Key {
     name: "error-log-level",
     grammar: "`debug`, `info`, `notice`, `warn`, `error`, `crit`, `alert` or `emerg`",
     default: "notice",
-    doc: "How much goes into the proxy's error log, which is part of the standard error of its container.",
+    doc: "How much goes into the proxy's error log, which is part of the standard error of its container. What is less \
+          than a warning also needs the agent's flag `--log-level=info,nginx=debug`.",
     ..Key::GLOBAL
 };
 

@@ -135,7 +135,8 @@ impl Log {
     }
 }
 
-/// Passes a line of nginx on to our own log.
+/// Passes a line of nginx on to our own log. Its notices tell of every signal and every worker's end at each reload:
+/// what matters of that the agent says in a line of its own, so they are for those who ask (`nginx=debug`).
 pub fn write(level: LogLevel, text: &str) {
     let text = printable(text);
     match level {
@@ -143,8 +144,7 @@ pub fn write(level: LogLevel, text: &str) {
             tracing::error!(target: "nginx", "{text}")
         }
         LogLevel::Warn => tracing::warn!(target: "nginx", "{text}"),
-        LogLevel::Notice | LogLevel::Info => tracing::info!(target: "nginx", "{text}"),
-        LogLevel::Debug => tracing::debug!(target: "nginx", "{text}"),
+        LogLevel::Notice | LogLevel::Info | LogLevel::Debug => tracing::debug!(target: "nginx", "{text}"),
     }
 }
 

@@ -209,6 +209,8 @@ impl Sidecar {
     }
 
     pub fn start_as(&mut self, mut command: Command) {
+        // nginx's notices, too.
+        command.env("COXSWAIN_LOG_LEVEL", "info,nginx=debug");
         command.env("COXSWAIN_FAULTS", self.folder().join("faults"));
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("an agent");
