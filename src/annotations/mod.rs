@@ -215,17 +215,17 @@ pub fn read_parameters(
     data: Option<&BTreeMap<String, String>>,
     problems: &mut Vec<Problem>,
 ) -> IngressPolicies {
-    read_layer(base, Reader::new(Layer::Class, subject, data, problems))
+    read_layer(base, Reader::new(Layer::Class, subject, data, problems)).into_owned()
 }
 
 /// Reads the annotations of an Ingress with our prefix. What it does not say is as `base` has it
 /// (`Settings::base` of its class).
-pub fn read_policies(
+pub fn read_policies<'a>(
     prefix: &str,
-    base: &IngressPolicies,
+    base: &'a IngressPolicies,
     ingress: Source<'_>,
     problems: &mut Vec<Problem>,
-) -> IngressPolicies {
+) -> Cow<'a, IngressPolicies> {
     read_layer(base, Reader::new(Layer::Ingress { prefix }, ingress.subject, ingress.annotations, problems))
 }
 
@@ -237,18 +237,17 @@ pub fn read_service<'a>(
     service: Source<'_>,
     problems: &mut Vec<Problem>,
 ) -> Cow<'a, IngressPolicies> {
-    let reader = Reader::new(Layer::Service { prefix }, service.subject, service.annotations, problems);
-    if reader.is_empty() { Cow::Borrowed(ingress) } else { Cow::Owned(read_layer(ingress, reader)) }
+    read_layer(ingress, Reader::new(Layer::Service { prefix }, service.subject, service.annotations, problems))
 }
 
-fn read_layer(weaker: &IngressPolicies, mut reader: Reader<'_>) -> IngressPolicies {
-    let mut policies = weaker.clone();
+fn read_layer<'a>(weaker: &'a IngressPolicies, mut reader: Reader<'_>) -> Cow<'a, IngressPolicies> {
     if reader.is_empty() {
-        return policies;
+        return Cow::Borrowed(weaker);
     }
+    let mut policies = weaker.clone();
     for family in FAMILIES {
         family.read(&mut reader, &mut policies);
     }
     reader.finish(&mut policies.denied);
-    policies
+    Cow::Owned(policies)
 }

@@ -175,12 +175,12 @@ fn hex(bytes: &[u8]) -> String {
 /// The name of a slot: stable for one Secret, safe as a file name and as a word of a configuration.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
-pub struct SlotId(String);
+pub struct SlotId(Arc<str>);
 
 impl SlotId {
     /// The slot of the default certificate.
     pub fn default_slot() -> Self {
-        Self("default".to_owned())
+        Self("default".into())
     }
 
     /// The slot of a Secret.
@@ -191,7 +191,7 @@ impl SlotId {
             hash.update(part.len().to_be_bytes());
             hash.update(part.as_bytes());
         }
-        Self(hex(&hash.finalize())[..24].to_owned())
+        Self(hex(&hash.finalize())[..24].into())
     }
 
     /// The text.

@@ -44,6 +44,16 @@ pub struct Backends<'a> {
     services: Services<'a>,
     contents: StaticContents<'a>,
     prefix: &'a str,
+    /// What was resolved last: the paths of an Ingress mostly lead to the same port.
+    last: Option<Resolved<'a>>,
+}
+
+/// A backend of an Ingress that was resolved.
+struct Resolved<'a> {
+    of: &'a Ours<'a>,
+    backend: &'a IngressServiceBackend,
+    answer: Answer,
+    trouble: Option<Trouble>,
 }
 
 impl<'a> Backends<'a> {
@@ -53,11 +63,12 @@ impl<'a> Backends<'a> {
             services: Services::new(snapshot, flags),
             contents: StaticContents::new(snapshot),
             prefix: &flags.annotations_prefix,
+            last: None,
         }
     }
 
     /// Resolves the backend of a claim, unless its Ingress is closed.
-    pub fn answer(&mut self, claim: &Claim<'_>, problems: &mut Vec<Problem>) -> Answer {
+    pub fn answer(&mut self, claim: &Claim<'a>, problems: &mut Vec<Problem>) -> Answer {
         let Claim { by: ingress, place, ref path, backend, .. } = *claim;
         if ingress.closed.is_some() {
             return Answer::closed();
@@ -98,7 +109,7 @@ impl<'a> Backends<'a> {
             problems.push(subject.degraded(reason, "", message, ANSWERS_503));
         }
         let backend = Some(BackendName { service: name.name.clone(), port: port.to_string() });
-        Answer { action: Action::Forward(id), backend, policies: policies.into_owned().policies }
+        Answer { action: Action::Forward(id), backend, policies: policies.policies.clone() }
     }
 
     /// All upstreams that were resolved.
@@ -106,8 +117,15 @@ impl<'a> Backends<'a> {
         self.services.into_upstreams()
     }
 
-    fn service(&mut self, mut asked: Asked<'_, '_>, backend: &IngressServiceBackend) -> Answer {
+    fn service(&mut self, mut asked: Asked<'a, '_>, backend: &'a IngressServiceBackend) -> Answer {
         let ingress = asked.ingress;
+        let same = |last: &&Resolved<'a>| std::ptr::eq(last.of, ingress) && last.backend == backend;
+        if let Some(last) = self.last.as_ref().filter(same) {
+            if let Some(trouble) = &last.trouble {
+                asked.tell(trouble);
+            }
+            return last.answer.clone();
+        }
         let service = match Name::parse(&backend.name) {
             Ok(name) => ingress.subject.object.sibling(name),
             Err(invalid) => {
@@ -124,11 +142,13 @@ impl<'a> Backends<'a> {
             return Answer::closed();
         }
         let (id, trouble) = self.services.resolve(found, &port, &policies, asked.problems);
-        if let Some(trouble) = trouble {
+        if let Some(trouble) = &trouble {
             asked.tell(trouble);
         }
-        let backend = Some(BackendName { service: service.name, port: port.to_string() });
-        Answer { action: Action::Forward(id), backend, policies: policies.into_owned().policies }
+        let name = Some(BackendName { service: service.name, port: port.to_string() });
+        let answer = Answer { action: Action::Forward(id), backend: name, policies: policies.policies.clone() };
+        self.last = Some(Resolved { of: ingress, backend, answer: answer.clone(), trouble });
+        answer
     }
 
     fn resource(&mut self, mut asked: Asked<'_, '_>, resource: &TypedLocalObjectReference, path: &PathMatch) -> Answer {
@@ -202,12 +222,12 @@ impl Asked<'_, '_> {
         Answer::closed()
     }
 
-    fn tell(&mut self, trouble: Trouble) {
+    fn tell(&mut self, trouble: &Trouble) {
         let Trouble { reason, below, message, served } = trouble;
         let (field, subject) = (self.place.backend(below), &self.ingress.subject);
         self.problems.push(match served {
-            Some(effect) => subject.notice(reason, field, message, &effect),
-            None => subject.degraded(reason, field, message, ANSWERS_503),
+            Some(effect) => subject.notice(*reason, field, message, effect),
+            None => subject.degraded(*reason, field, message, ANSWERS_503),
         });
     }
 }

@@ -1,5 +1,6 @@
 //! Which Ingresses count, oldest first, with what their annotations say.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressSpec};
@@ -22,7 +23,7 @@ pub struct Ours<'a> {
     /// What it asks for.
     pub spec: &'a IngressSpec,
     /// What its annotations say.
-    pub policies: IngressPolicies,
+    pub policies: Cow<'a, IngressPolicies>,
     /// Set where each of its routes answers 503, whatever its backend.
     pub closed: Option<Closed>,
 }
@@ -47,7 +48,7 @@ impl Ours<'_> {
 /// by namespace and name.
 pub fn in_order<'a>(
     snapshot: &'a Snapshot,
-    settings: &Settings,
+    settings: &'a Settings,
     held: &'a HeldBack,
     problems: &mut Vec<Problem>,
 ) -> (BTreeSet<ObjectName>, Vec<Ours<'a>>) {

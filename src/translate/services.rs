@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use k8s_openapi::api::core::v1::Service;
 
@@ -87,7 +88,7 @@ impl<'a> Services<'a> {
             None => Found::none(port, no_service(name)),
         };
         let id = UpstreamId::new(name, &port, protocol, load_balance);
-        if !self.upstreams.contains_key(&id) {
+        if let Entry::Vacant(vacant) = self.upstreams.entry(id.clone()) {
             let endpoints = match target {
                 Target::Nothing => Endpoints::Addresses(Vec::new()),
                 Target::External(host, port) => Endpoints::Name { host, port },
@@ -100,8 +101,7 @@ impl<'a> Services<'a> {
                     Endpoints::Addresses(ready.addresses)
                 }
             };
-            let upstream = Upstream { service: name.clone(), protocol, load_balance, endpoints };
-            self.upstreams.insert(id.clone(), upstream);
+            vacant.insert(Upstream { service: name.clone(), protocol, load_balance, endpoints });
         }
         let trouble = self.unready.get(&id).map(|&unready| no_endpoints(name, unready)).or(trouble);
         (id, trouble)

@@ -109,9 +109,12 @@ impl<'a> Section<'a> {
     /// A host must stand in the rules too (`own`). A wildcard may stand for the hosts of rules that it covers.
     pub fn tell_unused(&self, own: &[Named<'_>], problems: &mut Vec<Problem>) {
         let own: BTreeSet<&HostMatch> = own.iter().map(|named| &named.host).collect();
+        let mut others = self.listed.iter().filter(|(host, _)| !own.contains(host)).peekable();
+        if others.peek().is_none() {
+            return;
+        }
         let parents: BTreeSet<HostMatch> = own.iter().filter_map(|host| wildcard_of(host)).collect();
-        for (host, (entry, at)) in self.listed.iter().filter(|(host, _)| !own.contains(host) && !parents.contains(host))
-        {
+        for (host, (entry, at)) in others.filter(|(host, _)| !parents.contains(host)) {
             let field = format!("spec.tls[{entry}].hosts[{at}]");
             let message = format!("host {host} is in none of the rules; it must be the host of a rule of this Ingress");
             let effect = "this Ingress serves no certificate for it";

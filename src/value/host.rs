@@ -1,6 +1,7 @@
 //! Host names: of rules, of `tls` sections, of requests and of certificates.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::{Invalid, Value};
 /// Underscores are taken although the API refuses them in rules, because files and certificates have them.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
-pub struct Hostname(String);
+pub struct Hostname(Arc<str>);
 
 impl Hostname {
     /// The name.
@@ -22,7 +23,7 @@ impl Hostname {
 
     /// The name without its first label: `foo.com` of `bar.foo.com`; `None` for a single label.
     pub fn parent(&self) -> Option<Self> {
-        self.0.split_once('.').map(|(_, parent)| Self(parent.to_owned()))
+        self.0.split_once('.').map(|(_, parent)| Self(parent.into()))
     }
 }
 
@@ -30,7 +31,9 @@ impl Value for Hostname {
     const GRAMMAR: &'static str = "a DNS name of letters, digits, `-` and `.`";
 
     fn parse(text: &str) -> Result<Self, Invalid> {
-        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let upper = name.bytes().any(|b| b.is_ascii_uppercase());
+        let name: Arc<str> = if upper { name.to_ascii_lowercase().into() } else { name.into() };
         let label = |l: &str| {
             (1..=63).contains(&l.len())
                 && !l.starts_with('-')

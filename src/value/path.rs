@@ -1,6 +1,8 @@
 //! Paths of rules, as requests are compared with them.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -12,12 +14,12 @@ use super::{Invalid, Value};
 /// elements within: a proxy that normalises the request would never see them, so such a rule could never match.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
-pub struct RulePath(String);
+pub struct RulePath(Arc<str>);
 
 impl RulePath {
     /// `/`, which every request has.
     pub fn root() -> Self {
-        Self("/".to_owned())
+        Self("/".into())
     }
 
     /// The text, decoded.
@@ -60,12 +62,15 @@ impl Value for RulePath {
         if inner.split('/').any(|e| e == "." || e == "..") {
             return wrong("has `.` or `..` as an element, which requests never keep");
         }
-        Ok(Self(text))
+        Ok(Self(text.into()))
     }
 }
 
 /// Decodes `%XX` once. `None` when an escape is cut, is no hexadecimal number, or the result is no UTF-8.
-fn decoded(text: &str) -> Option<String> {
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&b, tail)) = rest.split_first() {
@@ -79,7 +84,7 @@ fn decoded(text: &str) -> Option<String> {
         out.push(u8::try_from(value(digits[0])? * 16 + value(digits[1])?).ok()?);
         rest = tail;
     }
-    String::from_utf8(out).ok()
+    String::from_utf8(out).ok().map(Cow::Owned)
 }
 
 impl fmt::Display for RulePath {

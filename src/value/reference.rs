@@ -1,6 +1,7 @@
 //! Names of Kubernetes objects, and references to them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -8,10 +9,10 @@ use super::{Invalid, Value};
 
 /// A DNS-1123 subdomain, the name of most kinds of object: at most 253 of `a-z 0-9 - .`, each part beginning and ending
 /// with a letter or digit. Namespaces and Services are stricter in the API; this is what the rest relies on, for
-/// comments and file names.
+/// comments and file names. Cheap to clone: one object's name stands in everything that comes from it.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// The text.
@@ -30,7 +31,7 @@ impl Value for Name {
             edge(b.first()) && edge(b.last()) && b.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         };
         if text.len() <= 253 && text.split('.').all(part) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(Invalid::new("is not a name of an object", Self::GRAMMAR))
         }

@@ -10,14 +10,15 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use sha2::{Digest as _, Sha256};
 
 use self::document::{Broken, Object, Parsed};
+use crate::hint::Stamp;
 use crate::problem::{Kind, Problem, Reason, Severity, Subject};
 use crate::snapshot::{Origin, Snapshot};
 use crate::value::reference::ObjectName;
@@ -45,23 +46,13 @@ pub struct Files {
 struct State {
     /// The file as it was when its content was read; `None` while it is too young to be told from a later writing.
     stamp: Option<Stamp>,
-    /// What was last read of it; `None` after it could not be.
-    text: Option<Vec<u8>>,
+    /// A hash of what was last read of it; `None` after it could not be.
+    text: Option<[u8; 32]>,
     parsed: Parsed,
     /// Why the file as it lies there is not in force.
     problem: Option<Problem>,
     /// Standard input and pipes: can be read once only.
     once: bool,
-}
-
-/// A file cannot have changed while this stays equal.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Files {
@@ -146,7 +137,7 @@ impl State {
         if self.once {
             return false;
         }
-        let stamp = if is_stdin(file) { Ok(None) } else { fs::metadata(file).map(|m| Stamp::settled(&m)) };
+        let stamp = if is_stdin(file) { Ok(None) } else { fs::metadata(file).map(|m| settled(&m)) };
         if matches!(stamp, Ok(Some(stamp)) if self.stamp == Some(stamp)) {
             return false;
         }
@@ -158,12 +149,12 @@ impl State {
             }
             Ok((stamp, text)) => {
                 self.stamp = stamp;
-                if self.text.as_ref() == Some(&text) {
+                let hash = Some(Sha256::digest(&text).into());
+                if self.text == hash {
                     return false;
                 }
-                let changed = self.parse(file, &text);
-                self.text = Some(text);
-                changed
+                self.text = hash;
+                self.parse(file, &text)
             }
         }
     }
@@ -204,18 +195,10 @@ impl State {
     }
 }
 
-impl Stamp {
-    /// `None` for what is no regular file, and for one so young that a further writing could leave the same stamp.
-    fn settled(metadata: &fs::Metadata) -> Option<Self> {
-        let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok())?;
-        (metadata.is_file() && age > Duration::from_secs(2)).then(|| Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
+/// `None` for what is no regular file, and for one so young that a further writing could leave the same stamp.
+fn settled(metadata: &fs::Metadata) -> Option<Stamp> {
+    let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok())?;
+    (metadata.is_file() && age > Duration::from_secs(2)).then(|| Stamp::of(metadata))
 }
 
 const FORMER: &str = "the objects last read from it stay in force";

@@ -240,7 +240,8 @@ fn annotations_of_others_are_none_of_our_business() {
     ]);
     let mut problems = vec![];
     let source = Source { subject: &subject(Kind::Ingress), annotations: Some(&annotations) };
-    let policies = read_policies(PREFIX, &IngressPolicies::default(), source, &mut problems);
+    let base = IngressPolicies::default();
+    let policies = read_policies(PREFIX, &base, source, &mut problems).into_owned();
     assert_eq!((policies, problems), Default::default());
 }
 
@@ -557,6 +558,7 @@ fn read(global: bool, entries: &BTreeMap<String, String>) -> (GlobalPolicies, In
     }
     let entries = entries.iter().map(|(name, text)| (format!("{PREFIX}/{name}"), text.clone())).collect();
     let source = Source { subject: &subject(Kind::Ingress), annotations: Some(&entries) };
-    let policies = read_policies(PREFIX, &IngressPolicies::default(), source, &mut problems);
+    let base = IngressPolicies::default();
+    let policies = read_policies(PREFIX, &base, source, &mut problems).into_owned();
     (GlobalPolicies::default(), policies, problems)
 }

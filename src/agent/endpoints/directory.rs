@@ -14,6 +14,8 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{info, warn};
 
+use crate::hint::Stamp;
+
 /// How often the directory is looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -46,16 +48,6 @@ pub(in crate::agent) enum Change {
     Written(String),
     /// It is gone; its name.
     Removed(String),
-}
-
-/// Tells a file or directory from its successor.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Directory {
@@ -195,18 +187,6 @@ impl Directory {
         if !self.told {
             self.told = true;
             warn!(directory = %self.path.display(), %error, "no inotify: changes are found by looking once a second");
-        }
-    }
-}
-
-impl Stamp {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }

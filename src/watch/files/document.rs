@@ -60,11 +60,13 @@ pub fn parse(label: &str, text: &[u8]) -> Result<Parsed, Broken> {
         let column = good.iter().rev().take_while(|&&b| b != b'\n').count() as u64 + 1;
         Broken { line, column, message: "this is not UTF-8".to_owned() }
     })?;
-    let mut parsed = Parsed::default();
-    for (line, value) in values(text)? {
-        Place { label, line }.read(value, &mut parsed);
+    if text.trim_start().starts_with(['{', '[']) {
+        // `{` begins a flow mapping of YAML as well: what is no JSON may still be that.
+        if let Some(parsed) = json(label, text) {
+            return Ok(parsed);
+        }
     }
-    Ok(parsed)
+    yaml(label, text)
 }
 
 /// The object as somebody to be told something.
@@ -99,15 +101,9 @@ impl Object {
     }
 }
 
-/// All documents with the line each begins in.
-fn values(text: &str) -> Result<Vec<(u64, Json)>, Broken> {
-    if text.trim_start().starts_with(['{', '[']) {
-        // `{` begins a flow mapping of YAML as well: what is no JSON may still be that.
-        if let Some(values) = json(text) {
-            return Ok(values);
-        }
-    }
-    let mut values = Vec::new();
+/// Document by document: in the form of [`Json`] a text takes many times its length.
+fn yaml(label: &str, text: &str) -> Result<Parsed, Broken> {
+    let mut parsed = Parsed::default();
     for (line, chunk) in chunks(text) {
         let options = serde_saphyr::options! { with_snippet: false, budget: Some(budget(chunk)) };
         let documents = serde_saphyr::from_multiple_with_options::<Json>(chunk, options);
@@ -116,9 +112,11 @@ fn values(text: &str) -> Result<Vec<(u64, Json)>, Broken> {
             let (row, column) = at.map_or((1, 1), |at| (at.line().max(1), at.column().max(1)));
             Broken { line: line + row - 1, column, message: words(&error) }
         })?;
-        values.extend(documents.into_iter().map(|value| (line, value)));
+        for value in documents {
+            Place { label, line }.read(value, &mut parsed);
+        }
     }
-    Ok(values)
+    Ok(parsed)
 }
 
 /// Limits that no text can reach by its length alone; those on aliases, which make much out of little, stay.
@@ -132,9 +130,9 @@ fn budget(text: &str) -> serde_saphyr::Budget {
     budget
 }
 
-fn json(text: &str) -> Option<Vec<(u64, Json)>> {
+fn json(label: &str, text: &str) -> Option<Parsed> {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Json>();
-    let mut values = Vec::new();
+    let mut parsed = Parsed::default();
     let mut line = 1;
     let mut counted = 0;
     loop {
@@ -142,8 +140,8 @@ fn json(text: &str) -> Option<Vec<(u64, Json)>> {
         line += text[counted..begin].matches('\n').count() as u64;
         counted = begin;
         match stream.next() {
-            None => return Some(values),
-            Some(value) => values.push((line, value.ok()?)),
+            None => return Some(parsed),
+            Some(value) => Place { label, line }.read(value.ok()?, &mut parsed),
         }
     }
 }
