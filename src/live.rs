@@ -1,7 +1,7 @@
 //! What changes without a release: endpoints, certificates and the files that workers open at request time.
 //!
 //! Written before a release that names it is asked for, and removed when nothing names it any more. Which changes need a
-//! release is not decided here: whatever is in `live/` needs none, whatever is not does.
+//! release is not decided here but by `Rendering::needs_release`: whatever is in `live/` needs none, whatever is not does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

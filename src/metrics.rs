@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 
 use crate::model::ProxyConfig;
 use crate::problem::{Kind, Problem, Reason};
-use crate::volume::{Digest, FaultClass, Outcome, Report};
+use crate::volume::{Digest, FaultClass, Outcome, ProxyInfo, Report};
 
 /// Who we are, as constant labels of ingress-nginx's series.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +66,10 @@ struct Own {
     change_to_live: Histogram,
     names: Gauge,
     names_answered: Gauge,
+    old_generations: Gauge,
+    reload_wait: Counter<f64, AtomicU64>,
+    /// What `reload_wait` has counted of the agent that lives now, in milliseconds.
+    waited: AtomicU64,
     listed: Gauge,
 }
 
@@ -281,10 +285,17 @@ impl Metrics {
         self.own.change_to_live.observe(took.as_secs_f64());
     }
 
-    /// How many names of upstreams the proxy asks for, and how many were answered.
-    pub fn names(&self, answered: usize, all: usize) {
-        self.own.names_answered.set(i64::try_from(answered).unwrap_or(i64::MAX));
-        self.own.names.set(i64::try_from(all).unwrap_or(i64::MAX));
+    /// What the proxy's side says of itself.
+    pub fn proxy(&self, info: &ProxyInfo) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let (answered, all) = info.answered;
+        self.own.names_answered.set(gauge(answered));
+        self.own.names.set(gauge(all));
+        self.own.old_generations.set(gauge(info.old_generations));
+        // An agent that was started anew begins at zero.
+        let before = self.own.waited.swap(info.waited, Ordering::Relaxed);
+        let more = info.waited.checked_sub(before).unwrap_or(info.waited);
+        self.own.reload_wait.inc_by(Duration::from_millis(more).as_secs_f64());
     }
 
     /// Whether every kind of object has been listed.
@@ -308,6 +319,9 @@ impl Own {
             change_to_live: durations(),
             names: Gauge::default(),
             names_answered: Gauge::default(),
+            old_generations: Gauge::default(),
+            reload_wait: Counter::default(),
+            waited: AtomicU64::new(0),
             listed: Gauge::default(),
         }
     }
@@ -335,6 +349,16 @@ impl Own {
             "upstream_names_answered",
             "Upstreams whose endpoints the proxy knows",
             self.names_answered.clone(),
+        );
+        registry.register(
+            "old_generations",
+            "Generations of old workers that finish what they have begun",
+            self.old_generations.clone(),
+        );
+        registry.register(
+            "reload_wait_seconds",
+            "How long reloads have waited for old workers to finish",
+            self.reload_wait.clone(),
         );
         registry.register("listed", "Whether every kind of object has been listed", self.listed.clone());
     }
@@ -409,6 +433,33 @@ mod tests {
             format!("nginx_ingress_controller_errors{{{labels}}} 1"),
             format!("nginx_ingress_controller_leader_election_status{{{labels},name=\"lease\"}} 1"),
             r#"coxswain_releases_total{outcome="rejected",class="content"} 1"#.to_owned(),
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line}\n{page}");
+        }
+    }
+
+    #[test]
+    fn waiting_for_old_workers_is_counted_over_restarts_of_the_agent() {
+        let metrics = metrics();
+        let info = |waited| ProxyInfo {
+            kind: crate::volume::ProxyKind::Nginx,
+            version: String::new(),
+            pid: None,
+            generations: Vec::new(),
+            answered: (2, 3),
+            full: BTreeMap::new(),
+            old_generations: 4,
+            waited,
+        };
+        for waited in [1000, 1500, 1500, 0, 250] {
+            metrics.proxy(&info(waited));
+        }
+        let page = metrics.page().unwrap();
+        for line in [
+            "coxswain_reload_wait_seconds_total 1.75",
+            "coxswain_old_generations 4",
+            "coxswain_upstream_names_answered 2",
+            "coxswain_upstream_names 3",
         ] {
             assert!(page.lines().any(|l| l == line), "{line}\n{page}");
         }

@@ -341,6 +341,7 @@ impl Reconciler {
                 return true;
             }
         };
+        let needed = rendering.needs_release(self.asked.as_ref().map(|asked| &asked.digest));
         let digest = rendering.release.digest.clone();
         let asked = Asked {
             digest: digest.clone(),
@@ -352,7 +353,7 @@ impl Reconciler {
             since: Instant::now(),
             report: None,
         };
-        if self.asked.as_ref().is_some_and(|asked| asked.digest == digest) {
+        if !needed {
             newest.published = true;
             self.ask_for_the_same(asked);
             return true;

@@ -469,4 +469,11 @@ pub struct ProxyInfo {
     /// Shared memory that was found full: its name in the configuration, and the newest release with which it was.
     #[serde(default)]
     pub full: BTreeMap<String, Digest>,
+    /// How many generations of old workers finish what they have begun.
+    #[serde(default)]
+    pub old_generations: usize,
+    /// Milliseconds that reloads have waited for old workers to finish, since the agent began: what the bound of
+    /// generations costs.
+    #[serde(default)]
+    pub waited: u64,
 }

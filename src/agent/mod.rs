@@ -6,6 +6,7 @@
 //!   starting     take over a running nginx, or start one
 //!   take_up      from one release to the next, or back      room     whether there is any for it
 //!   telling      what is said of it all                     ending   how it ends
+//!   pulse        whether the agent itself stood still
 //! nginx        the proxy as a process: test, start, signal, observe, its error log
 //! generations  which workers live, and what they serve
 //! wishes       what the controller wants        reports, readiness   what it and the kubelet are told
@@ -26,6 +27,7 @@ mod lock;
 mod memory;
 pub(crate) mod nginx;
 mod processes;
+mod pulse;
 mod readiness;
 mod reports;
 mod room;
@@ -101,8 +103,21 @@ fn try_to_run(settings: Settings) -> anyhow::Result<()> {
     nix::sys::prctl::set_name(c"coxswain").context("naming this process")?;
     // Before there is any other thread, or process of ours: they inherit it.
     init::unblock_signals().context("listening for signals")?;
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("starting")?.block_on(serve(settings))
+}
+
+/// Every connection is a file or two, for nginx, which inherits this limit: as many as we may have instead of as many as
+/// an interactive program usually needs.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(err) = raised {
+        tracing::warn!(%err, "the limit of open files stays as it is");
+    }
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {

@@ -1,7 +1,10 @@
 //! Whether one more generation of workers has room beside those that live, and how room is made.
 
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::time::Instant;
 
 use super::generations::BOUND;
 use super::memory;
@@ -18,17 +21,28 @@ impl Steering {
     pub(super) fn is_there_room(&mut self) -> bool {
         self.look_at_workers();
         if self.generations.old() < BOUND {
-            self.crowded = false;
+            self.no_longer_crowded();
             return true;
         }
-        if !self.crowded {
-            self.crowded = true;
+        if self.crowded.is_none() {
+            self.crowded = Some(Instant::now());
             tracing::warn!("{BOUND} generations of old workers are alive: the next reload waits for one of them");
         }
         if let Some(workers) = self.generations.overdue() {
             end_workers(&workers, "they have had their time (worker-shutdown-timeout)");
         }
         false
+    }
+
+    /// No reload waits for old workers any more.
+    pub(super) fn no_longer_crowded(&mut self) {
+        self.waited = self.waited();
+        self.crowded = None;
+    }
+
+    /// How long reloads have waited for old workers, by now.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited + self.crowded.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether a reload will find the memory that the last one took. If not, the oldest generation is ended first: an

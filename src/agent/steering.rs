@@ -20,6 +20,7 @@ use super::nginx::includes::{Includes, Stamp, Surroundings};
 use super::nginx::log::Log;
 use super::nginx::version::Version;
 use super::nginx::{Master, Nginx};
+use super::pulse::Pulse;
 use super::readiness::Readiness;
 use super::reports::Reports;
 use super::stops::Stops;
@@ -67,10 +68,13 @@ pub struct Steering {
     pub(super) longest: Duration,
     /// How much memory the last start or reload took, in bytes.
     pub(super) footprint: u64,
-    /// It was said that there are too many old workers.
-    pub(super) crowded: bool,
     /// Zones that were found full, and with which release.
     pub(super) full: BTreeMap<String, Digest>,
+    /// Since when a reload waits for old workers to finish.
+    pub(super) crowded: Option<Instant>,
+    /// How long others before it have waited.
+    pub(super) waited: Duration,
+    pulse: Pulse,
 }
 
 /// The release that the workers serve.
@@ -134,8 +138,10 @@ impl Steering {
             trouble: None,
             longest: Duration::ZERO,
             footprint: 0,
-            crowded: false,
             full: BTreeMap::new(),
+            crowded: None,
+            waited: Duration::ZERO,
+            pulse: Pulse::start(),
         }
     }
 
@@ -169,6 +175,10 @@ impl Steering {
 
     /// Does what is due.
     async fn round(&mut self) {
+        if self.pulse.stood_still() {
+            tracing::warn!("the agent stood still for a long time: what changed meanwhile is taken up by a reload");
+            self.stale = true;
+        }
         if self.master.as_ref().is_some_and(Master::is_gone) {
             self.bury();
         }
@@ -195,6 +205,7 @@ impl Steering {
         self.in_force = None;
         self.settled = false;
         self.generations.clear();
+        self.no_longer_crowded();
         if master.age() >= HEALTHY {
             self.restart.reset();
         } else {
@@ -212,6 +223,7 @@ impl Steering {
         let new = desired.filter(|desired| *desired != in_force && !self.rejected.contains(desired));
         let Some(target) = new.or_else(|| self.is_stale().then_some(in_force.clone())) else {
             self.retry = None;
+            self.no_longer_crowded();
             return self.repair_current();
         };
         match &self.retry {

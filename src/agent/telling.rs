@@ -119,6 +119,8 @@ impl Steering {
             generations: self.generations.digests(),
             answered: self.answered(),
             full: self.full.clone(),
+            old_generations: self.generations.old(),
+            waited: u64::try_from(self.waited().as_millis()).unwrap_or(u64::MAX),
         });
     }
 

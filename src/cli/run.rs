@@ -31,6 +31,7 @@ use crate::hint::Hint;
 use crate::metrics::Metrics;
 use crate::publish::{Owner, Publisher};
 use crate::reconcile::{Reconciler, Setup, View};
+use crate::reports;
 use crate::server::{self, Health};
 use crate::telemetry::Log;
 use crate::volume::Volume;
@@ -109,7 +110,7 @@ async fn serve(common: Common, log: &Log, publisher: Publisher, folder: &Path) -
     let mut changes = source.changes();
     let mut trigger = Trigger::new(common.timing.quiet_time, common.timing.maximum_delay);
     let mut hint = Hint::new("reports of the proxy's side", vec![volume.output(), volume.reports()]);
-    let mut numbers = Numbers::new(metrics);
+    let mut numbers = Numbers::new(metrics, volume);
     let mut served = false;
     loop {
         tokio::select! {
@@ -179,13 +180,14 @@ async fn ended(agent: &mut Option<Agent>) -> std::io::Result<ExitStatus> {
 /// Puts into the metrics what changed since the last look.
 struct Numbers {
     metrics: Arc<Metrics>,
+    volume: Volume,
     arrived: Option<Instant>,
     seen: Arc<View>,
 }
 
 impl Numbers {
-    fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, arrived: None, seen: Arc::default() }
+    fn new(metrics: Arc<Metrics>, volume: Volume) -> Self {
+        Self { metrics, volume, arrived: None, seen: Arc::default() }
     }
 
     /// A change arrived.
@@ -195,6 +197,10 @@ impl Numbers {
 
     fn count(&mut self, view: &Arc<View>, listed: bool) {
         self.metrics.listed(listed);
+        // What cannot be read is told where it is needed.
+        if let Ok(Some(info)) = reports::proxy_info(&self.volume) {
+            self.metrics.proxy(&info);
+        }
         if Arc::ptr_eq(&self.seen, view) {
             return;
         }

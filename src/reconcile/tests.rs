@@ -78,7 +78,7 @@ impl Bench {
     /// What `proxy.json` says.
     fn tell_of_proxy(&self, generations: Vec<Digest>, full: BTreeMap<String, Digest>) {
         let (kind, version, pid, answered) = (ProxyKind::Nginx, "1.30.6".to_owned(), None, (0, 0));
-        let info = ProxyInfo { kind, version, pid, generations, answered, full };
+        let info = ProxyInfo { kind, version, pid, generations, answered, full, old_generations: 0, waited: 0 };
         fs::write(self.agent.volume.proxy_info(), serde_json::to_vec(&info).unwrap()).unwrap();
     }
 

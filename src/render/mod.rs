@@ -82,6 +82,15 @@ pub struct Rendering {
     pub source_map: SourceMap,
 }
 
+impl Rendering {
+    /// Whether the proxy has to take up a release for this, `asked` being the one that it was asked for last. Decided here
+    /// and nowhere else: what lies in `live/` is in no release, so a change of that alone makes the same release, and
+    /// every other change that the proxy can notice makes another one.
+    pub fn needs_release(&self, asked: Option<&Digest>) -> bool {
+        asked != Some(&self.release.digest)
+    }
+}
+
 /// A value could not be written, because it would have changed the structure of the file: a fault of ours, since values
 /// are parsed before they get here. Nothing is rendered then.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -84,6 +84,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_thousand_changes_in_four_seconds_are_one_at_once_and_one_for_each_second() {
+        let thousand: Vec<u32> = (0..1000).map(|n| n * 4).collect();
+        assert_eq!(fired(&thousand).await, [0, 1004, 2008, 3012, 4012]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_change_that_others_follow_without_end_is_not_put_off_for_ever() {
         let without_end: Vec<u32> = (0..40).map(|n| n * 50).collect();
         assert_eq!(fired(&without_end).await, [0, 1050, 2050]);

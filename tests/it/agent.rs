@@ -3,6 +3,6 @@
 mod deaths;
 mod drain;
 mod environment;
-mod fixture;
+pub mod fixture;
 mod refusals;
 mod releases;

@@ -8,6 +8,7 @@ mod check;
 mod commands;
 mod dns;
 mod golden;
+mod lossless;
 mod node;
 mod properties;
 mod quarantine;

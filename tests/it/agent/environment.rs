@@ -319,6 +319,22 @@ async fn a_zone_of_upstreams_that_is_full_is_told_by_its_name() {
     assert_eq!(sidecar.get().await.as_deref(), Ok("two"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_may_open_as_many_files_as_the_container() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    let first = sidecar.publish(&Release::saying("one"));
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -Sn 512 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_coxswain")])
+        .args(sidecar.arguments());
+    sidecar.start_as(command);
+    sidecar.accepts(&first).await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", workers(sidecar.master().await)[0])).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let numbers: Vec<_> = line.split_whitespace().take(2).collect();
+    assert!(numbers[0] != "512" && numbers[0] == numbers[1], "{line}");
+}
+
 fn workers(master: Pid) -> Vec<Pid> {
     let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap();
     children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()

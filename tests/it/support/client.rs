@@ -58,6 +58,20 @@ pub struct Answer {
     pub certificate: Option<Vec<u8>>,
 }
 
+/// Why a request has no answer, in the terms by which a client decides whether it may ask again.
+#[derive(Debug)]
+pub enum Lost {
+    /// The connection was closed before the request was sent. Nobody has seen it: every client asks again.
+    Unsent,
+    /// The server said that it has not looked at the request (GOAWAY, REFUSED_STREAM): it may be sent again (RFC 9113, 8.7).
+    Refused,
+    /// It was sent, and the connection ended before an answer began. Only an idempotent one may be sent again (RFC 9112,
+    /// 9.3.1).
+    Unanswered(String),
+    /// The answer broke off, or there was none for a long time.
+    Cut(String),
+}
+
 /// What to ask.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -265,7 +279,65 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// One request; a failure says whether it may be sent again.
+    pub async fn ask(&mut self, request: &Request) -> Result<Answer, Lost> {
+        let asking = async {
+            let (head, body) = self.head(request).await?.into_parts();
+            let body = body.collect().await.map_err(|error| lost(error, Lost::Cut))?;
+            let trailers = body.trailers().cloned().unwrap_or_default();
+            Ok(Answer {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                trailers,
+                body: body.to_bytes(),
+                certificate: self.certificate.clone(),
+            })
+        };
+        tokio::time::timeout(TIME, asking).await.unwrap_or_else(|_| Err(Lost::Cut(format!("nothing for {TIME:?}"))))
+    }
+
+    async fn head(&mut self, request: &Request) -> Result<hyper::Response<Incoming>, Lost> {
+        let sent = match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await.map_err(|_| Lost::Unsent)?;
+                sender.send_request(request.http1().map_err(Lost::Cut)?).await
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await.map_err(|_| Lost::Unsent)?;
+                sender.send_request(request.http2(self.scheme).map_err(Lost::Cut)?).await
+            }
+        };
+        sent.map_err(|error| lost(error, Lost::Unanswered))
+    }
+
+    /// The same connection, for one more stream; HTTP/1.1 has but one.
+    pub fn another_stream(&self) -> Option<Self> {
+        let Sender::Http2(sender) = &self.sender else { return None };
+        let sender = Sender::Http2(sender.clone());
+        Some(Self { sender, certificate: self.certificate.clone(), scheme: self.scheme })
+    }
+}
+
+/// What an error means; `otherwise`, if it says nothing of the request itself.
+fn lost(error: hyper::Error, otherwise: fn(String) -> Lost) -> Lost {
+    if error.is_canceled() {
+        return Lost::Unsent;
+    }
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    let refused = cause.is_some_and(|cause| {
+        let goes_away = cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR);
+        goes_away || (cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+    });
+    if refused { Lost::Refused } else { otherwise(reason(&error)) }
+}
+
 impl Request {
+    /// Whether sending it twice does the same as sending it once.
+    pub fn is_idempotent(&self) -> bool {
+        !["POST", "PATCH"].contains(&self.method.as_str())
+    }
+
     /// GET.
     pub fn get(host: &str, target: &str) -> Self {
         Self::new("GET", host, target)

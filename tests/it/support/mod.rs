@@ -17,7 +17,7 @@ pub mod run;
 pub mod tokens;
 pub mod wait;
 
-pub use client::{Answer, Client, Request, raw};
+pub use client::{Answer, Client, Connection, Lost, Request, raw};
 pub use load::Load;
 pub use objects::Ingress;
 pub use pod::Pod;

@@ -36,6 +36,7 @@ pub struct Pod {
     /// Where it listens.
     pub address: SocketAddr,
     answered: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -82,14 +83,21 @@ impl Pod {
     pub async fn start_at(service: &str, address: SocketAddr, pair: Option<&Pair>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("a pod at {address}: {error}"));
         let answered = Arc::new(AtomicUsize::new(0));
-        let server = Server { service: service.to_owned(), address, answered: Arc::clone(&answered) };
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counters = (Arc::clone(&answered), Arc::clone(&connections));
+        let server = Server { service: service.to_owned(), address, answered: counters.0, connections: counters.1 };
         let task = tokio::spawn(Arc::new(server).accept(listener, pair.map(acceptor)));
-        Self { address, answered, task }
+        Self { address, answered, connections, task }
     }
 
     /// How many requests it has answered.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// How many connections it has accepted.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
@@ -103,6 +111,7 @@ struct Server {
     service: String,
     address: SocketAddr,
     answered: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
 }
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -117,32 +126,36 @@ impl Server {
                 Some(_) = connections.join_next() => continue,
             };
             let Ok((stream, _)) = accepted else { continue };
-            connections.spawn(Arc::clone(&self).connection(stream, tls.clone()));
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            // One that listens on every address is as many pods as it is asked by addresses.
+            let at = stream.local_addr().unwrap_or(self.address);
+            connections.spawn(Arc::clone(&self).connection(stream, at, tls.clone()));
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, at: SocketAddr, tls: Option<TlsAcceptor>) {
         // A connection that fails is the client's to notice.
         if let Some(tls) = tls {
             let Ok(stream) = tls.accept(stream).await else { return };
             let sni = stream.get_ref().1.server_name().map(str::to_owned);
-            self.serve(TokioIo::new(stream), sni).await;
+            self.serve(TokioIo::new(stream), at, sni).await;
         } else {
-            self.serve(TokioIo::new(stream), None).await;
+            self.serve(TokioIo::new(stream), at, None).await;
         }
     }
 
-    async fn serve<S>(self: Arc<Self>, io: TokioIo<S>, sni: Option<String>)
+    async fn serve<S>(self: Arc<Self>, io: TokioIo<S>, at: SocketAddr, sni: Option<String>)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let service = hyper::service::service_fn(move |request| Arc::clone(&self).answer(request, sni.clone()));
+        let service = hyper::service::service_fn(move |request| Arc::clone(&self).answer(request, at, sni.clone()));
         let _ = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(io, service).await;
     }
 
     async fn answer(
         self: Arc<Self>,
         mut request: Request<Incoming>,
+        at: SocketAddr,
         sni: Option<String>,
     ) -> Result<Response<Body>, std::io::Error> {
         self.answered.fetch_add(1, Ordering::Relaxed);
@@ -164,7 +177,7 @@ impl Server {
         }
         let grpc =
             request.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        let echo = self.echo(request, sni).await;
+        let echo = self.echo(request, at, sni).await;
         if grpc {
             return Ok(call(&echo));
         }
@@ -186,14 +199,14 @@ impl Server {
         Ok(response)
     }
 
-    async fn echo(&self, request: Request<Incoming>, sni: Option<String>) -> Echo {
+    async fn echo(&self, request: Request<Incoming>, at: SocketAddr, sni: Option<String>) -> Echo {
         let (head, body) = request.into_parts();
         // A body that breaks off counts as far as it came.
         let body = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or(0);
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Echo {
             service: self.service.clone(),
-            pod: self.address,
+            pod: at,
             method: head.method.to_string(),
             target: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
             version: format!("{:?}", head.version),
