@@ -251,6 +251,7 @@ mod tests {
         ProxyConfig {
             listeners: Listeners { http: 1, https: 2, public_http: 3, public_https: 4, ipv6: false },
             globals: Default::default(),
+            globals_source: None,
             hosts: Vec::new(),
             upstreams: BTreeMap::new(),
             slots,

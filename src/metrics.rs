@@ -479,6 +479,7 @@ mod tests {
         let config = crate::model::ProxyConfig {
             listeners: crate::model::Listeners { http: 1, https: 2, public_http: 80, public_https: 443, ipv6: false },
             globals: crate::annotations::Globals::default(),
+            globals_source: None,
             hosts: Vec::new(),
             upstreams: std::collections::BTreeMap::new(),
             slots: std::collections::BTreeMap::new(),

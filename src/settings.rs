@@ -94,6 +94,8 @@ pub struct Settings {
     pub flags: Flags,
     /// What holds for the whole proxy.
     pub globals: Globals,
+    /// The ConfigMap that says so; `None` where there is none.
+    pub globals_source: Option<Subject>,
     /// Exact and Prefix paths that look like regular expressions are not served (`strict-validate-path-type`).
     pub strict_validate_path_type: bool,
     /// What holds for every route unless its Ingress, its class or its Service says otherwise.
@@ -113,7 +115,9 @@ impl Settings {
                 classes.insert(name.name.clone(), policies);
             }
         }
-        (Self { flags: flags.clone(), globals, strict_validate_path_type, base, classes }, problems)
+        let map = flags.config_map.as_ref().and_then(|object| snapshot.config_maps.get_key_value(object));
+        let globals_source = map.map(|(object, map)| subject_of(object, map));
+        (Self { flags: flags.clone(), globals, globals_source, strict_validate_path_type, base, classes }, problems)
     }
 
     /// What holds for an Ingress that says nothing itself: of this class, or (`None`) of a class without an

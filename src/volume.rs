@@ -44,6 +44,8 @@ pub mod local {
     pub const HTTP: &str = "local-http.conf";
     /// `http` context, after `log_format upstreaminfo`: where the access log goes.
     pub const ACCESS_LOG: &str = "local-access-log.conf";
+    /// For Envoy, where `render -o` writes it: all of a configuration as one bootstrap, which Envoy's own test takes.
+    pub const STANDALONE: &str = "standalone.json";
 }
 
 /// Names of the sockets in `out/` between the agent and Envoy, which runs in that folder.

@@ -20,6 +20,17 @@ pub struct Hsts {
     pub preload: bool,
 }
 
+impl Hsts {
+    /// The value of the header.
+    pub fn value(&self) -> String {
+        let Self { enabled: _, max_age, include_subdomains, preload } = self;
+        let mut value = format!("max-age={}", max_age.get());
+        value.push_str(if *include_subdomains { "; includeSubDomains" } else { "" });
+        value.push_str(if *preload { "; preload" } else { "" });
+        value
+    }
+}
+
 impl Default for Hsts {
     fn default() -> Self {
         Self { enabled: true, max_age: Seconds::new(31_536_000), include_subdomains: true, preload: false }

@@ -400,7 +400,8 @@ fn prefix(text: &str) -> Result<String, String> {
 fn proxy_kind(text: &str) -> Result<ProxyKind, String> {
     match text {
         "nginx" => Ok(ProxyKind::Nginx),
-        _ => Err("is no proxy that can be steered; it must be `nginx`".to_owned()),
+        "envoy" => Ok(ProxyKind::Envoy),
+        _ => Err("is no proxy that can be steered; it must be `nginx` or `envoy`".to_owned()),
     }
 }
 

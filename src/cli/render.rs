@@ -1,7 +1,7 @@
 //! `coxswain render`: what would be published, printed or written into a folder. Nothing is changed anywhere else.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -10,9 +10,10 @@ use clap::Args;
 use super::flags::Common;
 use super::input::Input;
 use super::{layout, told};
-use crate::render::{History, RelativePath, Rendering, render};
+use crate::render::{File, History, RelativePath, Rendering, render, standalone};
 use crate::settings::Settings;
 use crate::translate::{HeldBack, translate};
+use crate::volume::ProxyKind;
 
 /// Flags of `coxswain render`.
 #[derive(Debug, Args)]
@@ -49,15 +50,24 @@ impl Render {
         for problem in &problems {
             eprintln!("{}: {problem}", problem.severity);
         }
-        let Some(folder) = &self.output else { return print(&rendering) };
+        let Some(folder) = &self.output else {
+            return match proxy.proxy {
+                ProxyKind::Nginx => print(&main(&rendering)?.bytes),
+                ProxyKind::Envoy => print(standalone(&translation.config)?.as_bytes()),
+            };
+        };
         let release = layout::write(folder, &rendering.release, &translation.config)?;
-        let bin = proxy.proxy_bin.as_deref().unwrap_or(Path::new("nginx")).display();
-        eprintln!("to have it tested: {bin} -t -p {}/ -c {}", release.display(), RelativePath::MAIN);
+        let bin = proxy.proxy_bin.clone().unwrap_or_else(|| proxy.proxy.to_string().into());
+        let test = layout::test(proxy.proxy, &bin, &release);
+        eprintln!("to have it tested: {test}");
         Ok(())
     }
 }
 
-fn print(rendering: &Rendering) -> anyhow::Result<()> {
-    let main = rendering.release.files.get(&RelativePath::MAIN).context("the release has no main file")?;
-    std::io::stdout().write_all(&main.bytes).context("printing")
+fn main(rendering: &Rendering) -> anyhow::Result<&File> {
+    rendering.release.files.get(&RelativePath::MAIN).context("the release has no main file")
+}
+
+fn print(text: &[u8]) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text).context("printing")
 }

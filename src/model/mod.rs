@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::annotations::Globals;
+use crate::problem::Subject;
 
 pub use certificate::{Certificate, Slot, SlotId};
 pub use route::{Action, BackendName, PathMatch, Route, StaticFile, StaticFiles};
@@ -27,6 +28,9 @@ pub struct ProxyConfig {
     pub listeners: Listeners,
     /// What holds for every host.
     pub globals: Globals,
+    /// The ConfigMap that says so, for what a proxy cannot do of it; `None` where there is none.
+    #[serde(skip)]
+    pub globals_source: Option<Subject>,
     /// The virtual hosts, in the order of `HostMatch` (exact names, wildcards, the catch-all). The last one is always
     /// `HostMatch::Any`; a request whose host is in none of the others belongs to it.
     pub hosts: Vec<VirtualHost>,

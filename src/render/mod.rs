@@ -6,8 +6,10 @@
 //! never written here (`live`). Nothing is tested here either: that is the proxy's own business.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod baseline;
 mod envoy;
 mod escape;
+mod log;
 mod manifest;
 mod nginx;
 mod page;
@@ -130,4 +132,10 @@ pub fn render_trial(
         ProxyKind::Nginx => nginx::render_trial(config, suspects, doublings),
         ProxyKind::Envoy => envoy::render_trial(config, suspects),
     }
+}
+
+/// Renders all of a configuration for Envoy as one bootstrap that asks nobody: for people to read, and for Envoy's own
+/// test. File names in it are relative to `out/`.
+pub fn standalone(config: &ProxyConfig) -> Result<String, RenderError> {
+    envoy::standalone(config)
 }

@@ -97,6 +97,7 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings, held: &HeldBack, now:
     let config = ProxyConfig {
         listeners: settings.flags.listeners.clone(),
         globals: settings.globals.clone(),
+        globals_source: settings.globals_source.clone(),
         hosts,
         upstreams: backends.into_upstreams(),
         slots: certificates.into_slots(),

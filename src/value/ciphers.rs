@@ -20,6 +20,21 @@ impl Ciphers {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The ciphers in common use that the list leaves, for a proxy that does not read OpenSSL's notation: those that it
+    /// names, in its order, then what its classes add.
+    pub fn common(&self) -> Vec<&'static str> {
+        let left = Left::of(&self.0).unwrap_or_default();
+        let active = || COMMON.into_iter().zip(left.active).filter_map(|(name, active)| active.then_some(name));
+        let named = self.0.split(':').filter_map(|element| active().find(|name| *name == element));
+        let mut all: Vec<_> = named.collect();
+        for name in active() {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        all
+    }
 }
 
 impl Default for Ciphers {
@@ -49,24 +64,10 @@ impl Value for Ciphers {
         if !(1..=4000).contains(&text.len()) {
             return wrong("is empty or longer than 4000 bytes".to_owned());
         }
-        let mut left = Left::default();
-        for (n, element) in text.split(':').enumerate() {
-            let known = match (n, element) {
-                (_, "@STRENGTH" | "@SECLEVEL=0" | "@SECLEVEL=1" | "@SECLEVEL=2" | "@SECLEVEL=3") => true,
-                (0, "DEFAULT") => left.apply(' ', "ALL"),
-                _ => match element.split_at_checked(1) {
-                    Some((op @ ("!" | "-" | "+"), terms)) => left.apply(op.chars().next().unwrap_or(' '), terms),
-                    _ => left.apply(' ', element),
-                },
-            };
-            if !known {
-                return wrong(format!("has {}, which is no name of ciphers", shown(element)));
-            }
-        }
-        if left.active.contains(&true) {
-            Ok(Self(text.to_owned()))
-        } else {
-            wrong("leaves no cipher that is in common use".to_owned())
+        match Left::of(text) {
+            Err(element) => wrong(format!("has {}, which is no name of ciphers", shown(element))),
+            Ok(left) if left.active.contains(&true) => Ok(Self(text.to_owned())),
+            Ok(_) => wrong("leaves no cipher that is in common use".to_owned()),
         }
     }
 }
@@ -121,6 +122,25 @@ impl Default for Left {
 }
 
 impl Left {
+    /// Follows a list; the error is the element that is no name.
+    fn of(text: &str) -> Result<Self, &str> {
+        let mut left = Self::default();
+        for (n, element) in text.split(':').enumerate() {
+            let known = match (n, element) {
+                (_, "@STRENGTH" | "@SECLEVEL=0" | "@SECLEVEL=1" | "@SECLEVEL=2" | "@SECLEVEL=3") => true,
+                (0, "DEFAULT") => left.apply(' ', "ALL"),
+                _ => match element.split_at_checked(1) {
+                    Some((op @ ("!" | "-" | "+"), terms)) => left.apply(op.chars().next().unwrap_or(' '), terms),
+                    _ => left.apply(' ', element),
+                },
+            };
+            if !known {
+                return Err(element);
+            }
+        }
+        Ok(left)
+    }
+
     /// Follows one element: terms joined by `+`, of which a cipher must fit each. False: a term that is no name.
     fn apply(&mut self, op: char, terms: &str) -> bool {
         if !terms.split('+').all(known) {

@@ -10,6 +10,8 @@ use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_types::pb::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, TransportSocket, transport_socket,
 };
+use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions as UpstreamHttp;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -18,15 +20,15 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 };
 use prost::{Message, Name};
 
-use super::resources::{Named, any};
-use super::{from_agent, number, seconds};
+use super::make::{any, from_agent, number, seconds, socket};
+use super::resources::Named;
 use crate::annotations::connections::Connections;
 use crate::annotations::load_balance::LoadBalance;
 use crate::model::{Action, ProxyConfig, Route, Upstream, UpstreamId};
 use crate::problem::Subject;
 use crate::render::site::Site;
 use crate::value::number::Seconds;
-use crate::volume::Protocol;
+use crate::volume::{Endpoints, Protocol};
 
 /// What routes say of an upstream.
 pub(super) struct Use<'a> {
@@ -48,13 +50,54 @@ pub(super) fn uses<'a>(sites: &[Site<'a>]) -> BTreeMap<&'a UpstreamId, Use<'a>> 
     uses
 }
 
-/// Their clusters.
+/// Their clusters, with endpoints from the agent.
 pub(super) fn all(config: &ProxyConfig, uses: &BTreeMap<&UpstreamId, Use<'_>>) -> Vec<Named> {
-    let one = |(id, used): (&&UpstreamId, &Use<'_>)| {
-        let cluster = cluster(id, config.upstreams.get(*id)?, used.connect, &config.globals.connections);
-        Some(Named { name: id.to_string(), bytes: cluster.encode_to_vec(), source: used.source.cloned() })
+    let named = |(cluster, source): (Cluster, Option<&Subject>)| Named {
+        bytes: cluster.encode_to_vec(),
+        name: cluster.name,
+        source: source.cloned(),
     };
-    uses.iter().filter_map(one).collect()
+    clusters(config, uses).map(|(cluster, source, _)| (cluster, source)).map(named).collect()
+}
+
+/// Their clusters, with the endpoints of this moment.
+pub(super) fn fixed(config: &ProxyConfig, uses: &BTreeMap<&UpstreamId, Use<'_>>) -> Vec<Cluster> {
+    let fixed = |(cluster, _, upstream): (Cluster, Option<&Subject>, &Upstream)| {
+        let (kind, addresses) = match &upstream.endpoints {
+            Endpoints::Addresses(addresses) => {
+                let parts = addresses.iter().map(|address| (address.ip().to_string(), address.port()));
+                (DiscoveryType::Static, parts.collect())
+            }
+            Endpoints::Name { host, port } => (DiscoveryType::StrictDns, vec![(host.clone(), *port)]),
+        };
+        Cluster {
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
+            eds_cluster_config: None,
+            load_assignment: Some(assignment(&cluster.name, addresses)),
+            ..cluster
+        }
+    };
+    clusters(config, uses).map(fixed).collect()
+}
+
+fn clusters<'a>(
+    config: &'a ProxyConfig,
+    uses: &BTreeMap<&UpstreamId, Use<'a>>,
+) -> impl Iterator<Item = (Cluster, Option<&'a Subject>, &'a Upstream)> {
+    uses.iter().filter_map(|(id, used)| {
+        let upstream = config.upstreams.get(*id)?;
+        Some((cluster(id, upstream, used.connect, &config.globals.connections), used.source, upstream))
+    })
+}
+
+fn assignment(cluster_name: &str, addresses: Vec<(String, u16)>) -> ClusterLoadAssignment {
+    let endpoint = |(address, port)| {
+        let endpoint = Endpoint { address: Some(socket(address, port)), ..Endpoint::default() };
+        LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..LbEndpoint::default() }
+    };
+    let lb_endpoints = addresses.into_iter().map(endpoint).collect();
+    let endpoints = vec![LocalityLbEndpoints { lb_endpoints, ..LocalityLbEndpoints::default() }];
+    ClusterLoadAssignment { cluster_name: cluster_name.to_owned(), endpoints, ..ClusterLoadAssignment::default() }
 }
 
 fn cluster(id: &UpstreamId, upstream: &Upstream, connect: Seconds, connections: &Connections) -> Cluster {

@@ -1,53 +1,119 @@
 //! Envoy: resources that the agent serves it, so that a change is a push and never a reload.
 //!
-//! [`bootstrap`] is what Envoy is started with, [`cluster`] an upstream. Endpoints and certificates are told by the agent
-//! from `live/`. Resources are typed values all the way; what is text in them that Envoy looks into (formats, expressions)
-//! is made in one place each.
+//! [`bootstrap`] is what Envoy is started with. A [`listener`] reads requests ([`manager`]), lets them pass its filters
+//! ([`filter`]: [`headers`], the script at the edge) and looks into the one table of routes ([`hosts`]), where
+//! [`content`] says what becomes of each route of ours; a [`cluster`] is an upstream. Endpoints and certificates come from
+//! the agent, out of `live/`. [`fixed`] is all of it in one file, for Envoy's own test.
 //!
-//! Equal models give equal bytes: no map in a resource has more than one entry, because prost has no order for them.
+//! Resources are typed values all the way. What Envoy looks into for commands or expressions is made in one place each:
+//! [`make::literal`], [`path`], [`expression`]. What it cannot do is told by [`problems`].
+//!
+//! Equal models give equal bytes: no map in a message has more than one entry, because prost writes maps in an order of
+//! chance; [`route`] writes larger ones entry by entry.
+//!
+//! What nginx does and Envoy does otherwise, by nature: paths go upstream normalised (`//`, `..`, `%2F`, needless
+//! escapes), bodies are never collected before they are sent on, idle connections to an upstream are kept without a limit
+//! of their number, and an upstream with one endpoint is asked again there.
 
+mod access;
+mod body_size;
 mod bootstrap;
+mod ciphers;
 mod cluster;
+mod content;
+mod expression;
+mod filter;
+mod fixed;
+mod headers;
+mod hosts;
+mod listener;
+mod log;
+mod make;
+mod manager;
+mod path;
+mod problems;
+mod replies;
 mod resources;
+mod route;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource};
-use envoy_types::pb::google::protobuf::{Duration, UInt32Value};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use prost::Message as _;
 
+use super::baseline::most_frequent;
 use super::manifest::manifest;
 use super::release::{File, RelativePath, Release};
 use super::site::{self, Site};
 use super::{RenderError, Rendering, SourceMap};
-use crate::model::{ProxyConfig, SlotId};
+use crate::annotations::body_size::BodySize;
+use crate::model::{Action, ProxyConfig, SlotId};
 use crate::problem::Subject;
 use crate::value::host::HostMatch;
-use crate::value::number::Seconds;
 use crate::volume::{Certificates, ProxyKind};
-use resources::Resources;
+use resources::{Named, Resources};
+
+/// What all resources have in common, whichever hosts they are for.
+struct Common<'a> {
+    config: &'a ProxyConfig,
+    log: log::Log<'a>,
+    /// The largest body for most routes.
+    body_size: BodySize,
+}
+
+impl<'a> Common<'a> {
+    fn new(config: &'a ProxyConfig) -> Self {
+        let routes = config.hosts.iter().flat_map(|host| &host.routes);
+        let forwarded = routes.filter(|route| matches!(route.action, Action::Forward(_)));
+        let body_size = most_frequent(forwarded.map(|route| route.policies.body_size.0)).map(BodySize);
+        let log = log::Log::new(&config.globals.logging);
+        Self { config, log, body_size: body_size.unwrap_or_default() }
+    }
+}
 
 /// Renders all of a configuration.
 pub(super) fn render(config: &ProxyConfig) -> Result<Rendering, RenderError> {
-    whole(config, &site::all(config))
-}
-
-/// Renders what holds for all and what these objects bring.
-pub(super) fn render_trial(config: &ProxyConfig, suspects: &BTreeSet<Subject>) -> Result<Rendering, RenderError> {
-    whole(config, &site::of(config, suspects))
-}
-
-fn whole(config: &ProxyConfig, sites: &[Site<'_>]) -> Result<Rendering, RenderError> {
+    let sites = site::all(config);
+    let common = Common::new(config);
     let mut source_map = SourceMap::default();
-    let clusters = Resources::new::<Cluster>(cluster::all(config, &cluster::uses(sites)));
+    let uses = cluster::uses(&sites);
+    let clusters = Resources::new::<Cluster>(cluster::all(config, &uses));
+    let listeners = Resources::new::<Listener>(listener::all(&common, &listener::Sources::Agent).map(named).into());
+    let routes = Resources::new::<RouteConfiguration>(vec![hosts::table(&common, &sites)]);
     let files = BTreeMap::from([
         (RelativePath::BOOTSTRAP, File::public(bootstrap::text()?)),
-        (RelativePath::CERTIFICATES, File::public(certificates(sites))),
+        (RelativePath::CERTIFICATES, File::public(certificates(&sites))),
         (RelativePath::CLUSTERS, clusters.file(&RelativePath::CLUSTERS, &mut source_map)),
+        (RelativePath::LISTENERS, listeners.file(&RelativePath::LISTENERS, &mut source_map)),
+        (RelativePath::ROUTES, routes.file(&RelativePath::ROUTES, &mut source_map)),
     ]);
-    let release = Release::new(files, None, manifest(config, ProxyKind::Envoy, sites, None));
-    Ok(Rendering { release, problems: Vec::new(), source_map })
+    let release = Release::new(files, None, manifest(config, ProxyKind::Envoy, &sites, None));
+    Ok(Rendering { release, problems: problems::all(&common, &sites, &uses), source_map })
+}
+
+/// Renders what holds for all and what these objects bring: for Envoy's own test, so as one bootstrap.
+pub(super) fn render_trial(config: &ProxyConfig, suspects: &BTreeSet<Subject>) -> Result<Rendering, RenderError> {
+    let sites = site::of(config, suspects);
+    let files = BTreeMap::from([(RelativePath::BOOTSTRAP, File::public(fixed(config, &sites)?))]);
+    let release = Release::new(files, None, manifest(config, ProxyKind::Envoy, &sites, None));
+    Ok(Rendering { release, problems: Vec::new(), source_map: SourceMap::default() })
+}
+
+/// All of a configuration as one bootstrap that asks nobody.
+pub(super) fn standalone(config: &ProxyConfig) -> Result<String, RenderError> {
+    fixed(config, &site::all(config))
+}
+
+fn fixed(config: &ProxyConfig, sites: &[Site<'_>]) -> Result<String, RenderError> {
+    let slots = manifest(config, ProxyKind::Envoy, sites, None).slots.into_iter().collect();
+    fixed::text(&Common::new(config), sites, &cluster::uses(sites), &slots)
+}
+
+fn named(listener: Listener) -> Named {
+    Named { name: listener.name.clone(), bytes: listener.encode_to_vec(), source: None }
 }
 
 /// The slot of each name.
@@ -62,23 +128,4 @@ fn certificates(sites: &[Site<'_>]) -> Vec<u8> {
         }
     }
     serde_json::json!(certificates).to_string().into_bytes()
-}
-
-/// The agent, over the stream of all resources.
-fn from_agent() -> ConfigSource {
-    ConfigSource {
-        resource_api_version: ApiVersion::V3.into(),
-        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource::default())),
-        // Without an answer nothing is served, rather than something else.
-        initial_fetch_timeout: Some(Duration::default()),
-        ..ConfigSource::default()
-    }
-}
-
-fn number(value: u32) -> Option<UInt32Value> {
-    Some(UInt32Value { value })
-}
-
-fn seconds(seconds: Seconds) -> Duration {
-    Duration { seconds: seconds.get().into(), nanos: 0 }
 }

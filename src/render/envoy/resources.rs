@@ -2,7 +2,7 @@
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use envoy_types::pb::google::protobuf::Any;
-use envoy_types::util::pack_any;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::{Message, Name};
 use sha2::{Digest as _, Sha256};
 
@@ -48,9 +48,12 @@ impl Resources {
     }
 }
 
-/// A message in an envelope that says its type.
-pub(super) fn any<T: Name>(message: T) -> Any {
-    pack_any(message)
+/// Appends a field of a message to the bytes of another: how a message is written whose maps have several entries, since
+/// prost would write those in an order of chance. Concatenated messages are merged, by definition of the format.
+pub(super) fn append(bytes: &mut Vec<u8>, field: u32, message: &[u8]) {
+    encode_key(field, WireType::LengthDelimited, bytes);
+    encode_varint(message.len() as u64, bytes);
+    bytes.extend_from_slice(message);
 }
 
 /// Equal content has an equal version.

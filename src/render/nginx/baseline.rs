@@ -1,14 +1,13 @@
 //! What most routes agree on, said once for all of them: a directive in each location costs a reload more than
 //! anything else does.
 
-use std::collections::BTreeMap;
-
 use crate::annotations::body_size::BodySize;
 use crate::annotations::buffering::Buffering;
 use crate::annotations::rate::Rate;
 use crate::annotations::retries::Retries;
 use crate::annotations::timeouts::Timeouts;
 use crate::model::{Action, VirtualHost};
+use crate::render::baseline::most_frequent;
 
 /// The values at `http` level. A location repeats only what differs.
 pub(super) struct Baseline {
@@ -40,27 +39,5 @@ impl Baseline {
             body_size: body_size.map(BodySize).unwrap_or_default(),
             timeouts: timeouts.map(|(connect, send, read)| Timeouts { connect, send, read }).unwrap_or_default(),
         }
-    }
-}
-
-/// The most frequent of some values; among equally frequent ones the smallest.
-pub(super) fn most_frequent<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
-    let mut counts = BTreeMap::<T, usize>::new();
-    for value in values {
-        *counts.entry(value).or_default() += 1;
-    }
-    // The last of equal maxima wins, so from the largest value down.
-    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(value, _)| value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_smallest_of_the_most_frequent_wins_in_any_order() {
-        assert_eq!(most_frequent([3, 1, 3, 2, 1].into_iter()), Some(1));
-        assert_eq!(most_frequent([1, 3, 2, 3].into_iter()), Some(3));
-        assert_eq!(most_frequent(std::iter::empty::<u8>()), None);
     }
 }

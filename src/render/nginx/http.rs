@@ -13,7 +13,6 @@ use crate::annotations::Globals;
 use crate::annotations::client_tls::ClientTls;
 use crate::annotations::connections::Connections;
 use crate::annotations::forwarded::{Forwarded, Trust};
-use crate::annotations::hsts::Hsts;
 use crate::annotations::process::Process;
 use crate::annotations::tls_redirect::TlsRedirect;
 use crate::model::{Listeners, SlotId};
@@ -73,7 +72,8 @@ struct View<'a> {
     /// Whether a request without an X-Request-ID gets one.
     request_id: bool,
     exempt: &'a [RulePath],
-    hsts: Option<StrictTransport<'a>>,
+    /// The value of Strict-Transport-Security.
+    hsts: Option<String>,
     client_directives: Vec<Directive>,
     modules: [(Module, Vec<Directive>); 2],
     log: &'a Log<'a>,
@@ -104,7 +104,7 @@ pub(super) fn write<'a>(page: &mut Page, common: &Common<'a>, sites: &[Site<'a>]
         forwarded_for: trust.as_ref().map_or("x_forwarded_for".to_owned(), |trust| trust.header.variable()),
         request_id: *request_id,
         exempt,
-        hsts: hsts.enabled.then_some(StrictTransport(hsts)),
+        hsts: hsts.enabled.then(|| hsts.value()),
         client_directives: transfer.client(),
         modules: Module::ALL.map(|module| (module, transfer.upstream(module))),
         log: &common.log,
@@ -151,18 +151,6 @@ fn session_cache(client: &ClientTls) -> String {
     let hash = Sha256::digest(text.as_bytes());
     let digits: String = hash.iter().take(6).map(|b| format!("{b:02x}")).collect();
     format!("tls_{digits}")
-}
-
-/// The value of Strict-Transport-Security.
-struct StrictTransport<'a>(&'a Hsts);
-
-impl fmt::Display for StrictTransport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Hsts { enabled: _, max_age, include_subdomains, preload } = self.0;
-        write!(f, "max-age={}", max_age.get())?;
-        f.write_str(if *include_subdomains { "; includeSubDomains" } else { "" })?;
-        f.write_str(if *preload { "; preload" } else { "" })
-    }
 }
 
 /// Matches what begins with a path.

@@ -87,6 +87,7 @@ pub fn config(
     ProxyConfig {
         listeners: Listeners { http: 8080, https: 8443, public_http: 80, public_https: 443, ipv6: false },
         globals: Globals::default(),
+        globals_source: None,
         hosts,
         upstreams: upstreams.into_iter().collect(),
         slots: BTreeMap::from([(SlotId::default_slot(), slot)]),

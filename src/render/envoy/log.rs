@@ -1,0 +1,168 @@
+//! The access log: nginx's variables as Envoy's commands.
+//!
+//! Two things differ and cannot be helped: times are in milliseconds, and a quote in a header is not escaped.
+
+use std::borrow::Cow;
+
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
+use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{StdoutAccessLog, stdout_access_log};
+
+use super::filter;
+use super::make::{any, formatted, literal};
+use super::route::{Draft, label};
+use crate::annotations::logging::Logging;
+use crate::model::Route;
+use crate::render::escape::Piece;
+use crate::render::log::{RouteVariable, pieces};
+
+/// The access log.
+pub(super) struct Log<'a> {
+    format: String,
+    path: Option<&'a str>,
+    /// What the format asks for and only a route knows.
+    variables: Vec<RouteVariable>,
+    /// What the format asks for and Envoy does not have.
+    pub unknown: Vec<String>,
+}
+
+impl<'a> Log<'a> {
+    pub fn new(logging: &'a Logging) -> Self {
+        let Logging { format: _, access_path, error_level: _ } = logging;
+        let (mut format, mut unknown) = (String::new(), Vec::new());
+        let pieces = pieces(logging);
+        for piece in &pieces {
+            match piece {
+                Piece::Text(text) => format.push_str(&literal(text)),
+                Piece::Variable(name) => match command(name) {
+                    Some(command) => format.push_str(&command),
+                    None => {
+                        format.push('-');
+                        unknown.push((*name).to_owned());
+                    }
+                },
+                Piece::Group(_) => unreachable!("a log format has no groups"),
+            }
+        }
+        format.push('\n');
+        unknown.sort();
+        unknown.dedup();
+        let path = access_path.as_ref().map(|path| path.as_str());
+        Self { format, path, variables: RouteVariable::asked_for(&pieces), unknown }
+    }
+
+    /// Writes into the file that was asked for, else to the standard output of the proxy's container.
+    pub fn logger(&self) -> AccessLog {
+        let format = formatted(self.format.clone());
+        let (name, config) = match self.path {
+            Some(path) => (
+                "envoy.access_loggers.file",
+                any(FileAccessLog {
+                    path: path.to_owned(),
+                    access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(format)),
+                }),
+            ),
+            None => (
+                "envoy.access_loggers.stdout",
+                any(StdoutAccessLog { access_log_format: Some(stdout_access_log::AccessLogFormat::LogFormat(format)) }),
+            ),
+        };
+        AccessLog {
+            name: name.to_owned(),
+            config_type: Some(access_log::ConfigType::TypedConfig(config)),
+            ..AccessLog::default()
+        }
+    }
+
+    /// What the log may tell about a route.
+    pub fn label(&self, route: &Route, drafts: &mut [Draft]) {
+        for variable in &self.variables {
+            let value = variable.value(route);
+            if !value.is_empty() {
+                for draft in &mut *drafts {
+                    draft.labels.insert(variable.name().to_owned(), value.clone().into_owned());
+                }
+            }
+        }
+    }
+}
+
+/// What Envoy has for a variable of nginx.
+fn command(name: &str) -> Option<Cow<'static, str>> {
+    let request = |name: &str| Some(Cow::Owned(format!("%REQ({})%", name.replace('_', "-"))));
+    if let Some(header) = name.strip_prefix("http_") {
+        return request(header);
+    }
+    if let Some(header) = name.strip_prefix("sent_http_").or_else(|| name.strip_prefix("upstream_http_")) {
+        return Some(Cow::Owned(format!("%RESP({})%", header.replace('_', "-"))));
+    }
+    if let Some(trailer) = name.strip_prefix("sent_trailer_").or_else(|| name.strip_prefix("upstream_trailer_")) {
+        return Some(Cow::Owned(format!("%TRAILER({})%", trailer.replace('_', "-"))));
+    }
+    if RouteVariable::ALL.iter().any(|variable| variable.name() == name) {
+        return Some(Cow::Owned(format!("%METADATA(ROUTE:{}:value)%", label(name))));
+    }
+    let path = || format!("%FILTER_STATE({}:PLAIN)%", filter::PATH);
+    Some(Cow::Borrowed(match name {
+        "best_http_host" => "%REQ(X-FORWARDED-HOST?:AUTHORITY)%",
+        "body_bytes_sent" => "%BYTES_SENT%",
+        "bytes_sent" => "%DOWNSTREAM_WIRE_BYTES_SENT%",
+        "connection" => "%CONNECTION_ID%",
+        "content_length" => "%REQ(CONTENT-LENGTH)%",
+        "content_type" => "%REQ(CONTENT-TYPE)%",
+        "host" => "%REQ(:AUTHORITY)%",
+        "hostname" => "%HOSTNAME%",
+        "msec" => "%START_TIME(%s.%3f)%",
+        "pass_access_scheme" => "%REQ(X-FORWARDED-PROTO)%",
+        "pass_port" => "%REQ(X-FORWARDED-PORT)%",
+        "proxy_alternative_upstream_name" => "",
+        "realip_remote_addr" => "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "remote_addr" | "the_real_ip" => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "remote_port" => "%DOWNSTREAM_REMOTE_PORT%",
+        // Who that is stands in a header, encoded; it is nobody where nobody asks for it.
+        "remote_user" => "-",
+        "req_id" | "request_id" => "%REQ(X-REQUEST-ID)%",
+        "request" => return Some(Cow::Owned(format!("%REQ(:METHOD)% {} %PROTOCOL%", path()))),
+        "request_uri" => return Some(Cow::Owned(path())),
+        "request_length" => "%DOWNSTREAM_WIRE_BYTES_RECEIVED%",
+        "request_method" => "%REQ(:METHOD)%",
+        "request_time" => "%DURATION%",
+        "scheme" => "%REQ(:SCHEME)%",
+        "server_addr" => "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%",
+        "server_port" => "%DOWNSTREAM_LOCAL_PORT%",
+        "server_protocol" => "%PROTOCOL%",
+        "ssl_cipher" => "%DOWNSTREAM_TLS_CIPHER%",
+        "ssl_protocol" => "%DOWNSTREAM_TLS_VERSION%",
+        "ssl_server_name" => "%REQUESTED_SERVER_NAME%",
+        "status" | "upstream_status" => "%RESPONSE_CODE%",
+        "time_iso8601" => "%START_TIME(%Y-%m-%dT%H:%M:%S%Ez)%",
+        "time_local" => "%START_TIME(%d/%b/%Y:%H:%M:%S %z)%",
+        "upstream_addr" => "%UPSTREAM_HOST%",
+        "upstream_bytes_received" | "upstream_response_length" => "%UPSTREAM_WIRE_BYTES_RECEIVED%",
+        "upstream_bytes_sent" => "%UPSTREAM_WIRE_BYTES_SENT%",
+        "upstream_header_time" => "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%",
+        "upstream_response_time" => "%COMMON_DURATION(US_TX_BEG:US_RX_END:ms)%",
+        _ => return None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Value;
+    use crate::value::log::LogFormat;
+
+    #[test]
+    fn a_percent_sign_of_a_users_is_no_command() {
+        let format = Some(LogFormat::parse("%REQ(X)% $status $pid $namespace").unwrap());
+        let logging = Logging { format, ..Logging::default() };
+        let log = Log::new(&logging);
+        assert_eq!(log.format, "%%REQ(X)%% %RESPONSE_CODE% - %METADATA(ROUTE:coxswain.namespace:value)%\n");
+        assert_eq!(log.unknown, ["pid"]);
+    }
+
+    #[test]
+    fn the_usual_format_has_something_for_every_variable() {
+        assert!(Log::new(&Logging::default()).unknown.is_empty());
+    }
+}
