@@ -29,10 +29,7 @@ impl<'a> Log<'a> {
     pub fn new(logging: &'a Logging) -> Self {
         let Logging { format: _, access_path: _, error_level: _ } = logging;
         let format = pieces(logging);
-        Self {
-            variables: RouteVariable::asked_for(&format),
-            format,
-        }
+        Self { variables: RouteVariable::asked_for(&format), format }
     }
 
     /// What the log may tell about a route.
