@@ -3,43 +3,42 @@
 //! Verbs only. When each of them is due is the loop's business (`steering`).
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Gid, Group, Pid, Uid, geteuid};
+use anyhow::{Context, bail};
+use nix::unistd::{Gid, Group, Uid, geteuid};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
-use tokio::sync::watch;
 
-use self::rejection::Rejection;
 use self::version::Version;
+use super::process::{self, Process, executable_of};
 use super::processes;
+use super::rejection::{Rejection, printable};
 use crate::volume::{LogLevel, Volume};
 
 pub mod access_log;
+pub mod generations;
 pub mod includes;
 pub mod log;
 pub mod observe;
+pub mod proxy;
 pub mod rejection;
 pub mod status;
 pub mod version;
+
+mod room;
+mod starting;
+mod take_up;
 
 /// How long a test may take. Ten thousand hosts need a second or two, on a busy machine many times that.
 const TEST_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How much of what a test says is read, in bytes.
 const LONGEST_ANSWER: u64 = 256 * 1024;
-
-/// How often a process that is not our child is looked at.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// The standard input of every nginx of the volume, in `out/`: by it they are known.
-const MARK: &str = "proxy.mark";
 
 /// Arguments that the agent gives, or that would make nginx do something else than serve.
 const OUR_ARGUMENTS: [&str; 11] = ["-p", "-c", "-e", "-t", "-T", "-s", "-q", "-v", "-V", "-h", "-?"];
@@ -82,10 +81,7 @@ pub struct Nginx {
 /// A running master process.
 #[derive(Debug)]
 pub struct Master {
-    pid: i32,
-    started: Option<u64>,
-    since: Instant,
-    gone: watch::Receiver<bool>,
+    process: Process,
     /// What it wrote before it had an error log.
     words: Arc<Mutex<Vec<String>>>,
 }
@@ -102,7 +98,7 @@ pub struct Worker {
 impl Nginx {
     /// The proxy that `command` names, serving `volume`.
     pub fn new(command: &[OsString], volume: &Volume) -> anyhow::Result<Self> {
-        let (executable, arguments) = command.split_first().context("no proxy given: say `-- nginx`")?;
+        let (executable, arguments) = executable_of(command)?;
         for argument in arguments {
             let text = argument.to_string_lossy();
             if OUR_ARGUMENTS.iter().any(|ours| text.starts_with(ours)) || text.contains("daemon") {
@@ -111,9 +107,6 @@ impl Nginx {
                 );
             }
         }
-        // A path with a slash is relative to where we were started, and nginx runs elsewhere.
-        let path = Path::new(executable);
-        let executable = if path.components().count() > 1 { std::path::absolute(path)? } else { path.to_owned() };
         Ok(Self { executable, arguments: arguments.to_vec(), volume: volume.clone() })
     }
 
@@ -131,7 +124,7 @@ impl Nginx {
         };
         let banner = String::from_utf8_lossy(&answer.stderr);
         Version::from_banner(&banner).with_context(|| {
-            format!("{name} is not nginx: asked for its version (-v), it says {:?}", rejection::printable(&banner))
+            format!("{name} is not nginx: asked for its version (-v), it says {:?}", printable(&banner))
         })
     }
 
@@ -160,24 +153,11 @@ impl Nginx {
     pub fn start(&self) -> anyhow::Result<Master> {
         // A trailing slash, or nginx would name its files wrongly.
         let mut command = self.command(&self.volume.current());
-        let mark = File::options().read(true).append(true).create(true).open(self.mark());
-        let mark = mark.context("opening the standard input of nginx")?;
-        command.args(["-c", "nginx.conf"]).stdin(mark).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().with_context(|| format!("starting {}", self.executable.display()))?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("nginx has no process id")?;
+        command.args(["-c", "nginx.conf"]).stderr(Stdio::piped());
         let words = Arc::<Mutex<Vec<String>>>::default();
-        let (tell, gone) = watch::channel(false);
-        let reader = child.stderr.take().map(|stderr| tokio::spawn(listen(stderr, words.clone())));
-        tokio::spawn(async move {
-            let status = child.wait().await;
-            // Its last words first. A worker may hold the pipe open for longer than the master lives.
-            if let Some(reader) = reader {
-                let _ = tokio::time::timeout(Duration::from_millis(500), reader).await;
-            }
-            tracing::debug!(pid, ?status, "nginx ended");
-            tell.send_replace(true);
-        });
-        Ok(Master { pid, started: processes::started(pid), since: Instant::now(), gone, words })
+        let kept = words.clone();
+        let process = Process::start_heard(&mut command, &self.volume, |stderr| tokio::spawn(listen(stderr, kept)))?;
+        Ok(Master { process, words })
     }
 
     /// The master that a former agent left running on this volume, if there is one. Whatever else that one left is
@@ -194,15 +174,7 @@ impl Nginx {
         };
         self.end_all_but(adopted).await;
         let pid = adopted.filter(|pid| processes::alive(*pid))?;
-        let started = processes::started(pid);
-        let (tell, gone) = watch::channel(false);
-        tokio::spawn(async move {
-            while processes::alive(pid) && processes::started(pid) == started && !tell.is_closed() {
-                tokio::time::sleep(LOOK).await;
-            }
-            tell.send_replace(true);
-        });
-        Some(Master { pid, started, since: Instant::now(), gone, words: Arc::default() })
+        Some(Master { process: Process::found(pid), words: Arc::default() })
     }
 
     /// Ends, by force where asking does not help, every nginx of this volume. Afterwards the ports are free.
@@ -211,42 +183,13 @@ impl Nginx {
     }
 
     async fn end_all_but(&self, spared: Option<i32>) {
-        let begun = Instant::now();
-        loop {
-            let mut left = self.processes();
-            left.retain(|pid| Some(*pid) != spared && (spared.is_none() || processes::parent(*pid) != spared));
-            if left.is_empty() {
-                return;
-            }
-            let signal = if begun.elapsed() < Duration::from_secs(1) { Signal::SIGTERM } else { Signal::SIGKILL };
-            for pid in &left {
-                let _ = kill(Pid::from_raw(*pid), signal);
-            }
-            if begun.elapsed() > Duration::from_secs(20) {
-                tracing::error!(?left, "processes of a former nginx do not end");
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let spared = |pid: &i32| Some(*pid) == spared || (spared.is_some() && processes::parent(*pid) == spared);
+        process::end_all(|| self.processes().into_iter().filter(|pid| !spared(pid)).collect()).await;
     }
 
-    /// Every living nginx of this volume: what holds the mark, and what process 1 has inherited (a worker of another
-    /// user does not show us what it holds, unless we are allowed to trace it).
+    /// Every living nginx of this volume.
     fn processes(&self) -> Vec<i32> {
-        let me = std::process::id().cast_signed();
-        let mut pids = processes::with_standard_input(&self.mark());
-        let inherited = nix::unistd::getppid().as_raw();
-        pids.extend(
-            processes::children(inherited).into_iter().filter(|pid| processes::title(*pid).starts_with("nginx: ")),
-        );
-        pids.retain(|pid| *pid != me && processes::alive(*pid));
-        pids.sort_unstable();
-        pids.dedup();
-        pids
-    }
-
-    fn mark(&self) -> PathBuf {
-        self.volume.output().join(MARK)
+        process::all_of(&self.volume, |title| title.starts_with("nginx: "))
     }
 
     /// nginx with the user's arguments, for the configuration in `folder`. `-e stderr`: until it has read the error
@@ -261,41 +204,9 @@ impl Nginx {
 }
 
 impl Master {
-    /// Its process id.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// For how long it has been ours.
-    pub fn age(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// Whether it has ended.
-    pub fn is_gone(&self) -> bool {
-        *self.gone.borrow()
-    }
-
-    /// Resolves when it has ended.
-    pub async fn ended(&mut self) {
-        // The sender goes only after it has told.
-        let _ = self.gone.wait_for(|gone| *gone).await;
-    }
-
-    /// Waits for its end, for a while. Whether it came.
-    pub async fn ended_within(&mut self, bound: Duration) -> bool {
-        tokio::time::timeout(bound, self.ended()).await.is_ok()
-    }
-
-    /// Sends it a signal; never to somebody else who has its pid by now.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        ensure!(!self.is_gone() && processes::started(self.pid) == self.started, "nginx has ended");
-        kill(Pid::from_raw(self.pid), signal).with_context(|| format!("sending {signal} to nginx ({})", self.pid))
-    }
-
     /// Its workers of all generations.
     pub fn workers(&self) -> Vec<Worker> {
-        let workers = processes::children(self.pid).into_iter().filter_map(|pid| {
+        let workers = processes::children(self.pid()).into_iter().filter_map(|pid| {
             let title = processes::title(pid);
             let rest = title.strip_prefix("nginx: worker process")?;
             Some(Worker { pid, draining: rest.contains("shutting down") })
@@ -308,6 +219,20 @@ impl Master {
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         Rejection::from_words(&words, folders)
             .unwrap_or_else(|| Rejection::environment(format!("nginx ended: {}", words.join(" "))))
+    }
+}
+
+impl Deref for Master {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Master {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 

@@ -1,70 +1,33 @@
-//! Taking over an nginx that runs already, or starting one.
+//! Starting the proxy with the best release there is, and waiting until its upstreams have their endpoints.
 
 use std::time::Duration;
 
-use super::memory;
-use super::nginx::includes::Stamp;
-use super::nginx::observe::{Awaited, Failed, observe};
-use super::nginx::rejection::Rejection;
-use super::nginx::status;
-use super::steering::{InForce, Steering, here, millis};
-use super::take_up::{self, access_log_of, read_manifest};
+use tokio::time::Instant;
+
+use super::proxy::Proxy;
+use super::steering::Steering;
 use super::wishes;
-use crate::volume::{Digest, FaultClass, Timings};
+use crate::volume::{Digest, FaultClass};
 
-/// How long an nginx that runs already may take to say what it serves.
-const ADOPTION: Duration = Duration::from_secs(5);
+/// How long the upstreams may take to be answered before the release counts as live without them.
+const ANSWERS: Duration = Duration::from_secs(30);
 
-impl Steering {
-    /// Goes on with the nginx that a former agent left. Its workers ask for endpoints where nobody answers any more, so
-    /// it is reloaded as soon as possible; until then they keep those they have.
-    pub(super) async fn adopt(&mut self) {
-        let Some(master) = self.nginx.adopt().await else { return };
-        let pid = master.pid();
-        match self.served_by_running().await {
-            Ok(in_force) => {
-                tracing::info!(pid, release = in_force.stamp.digest.short(), "going on with the nginx that runs");
-                let former = self.reports.former_info().map(|info| info.generations).unwrap_or_default();
-                let patience = Duration::from_secs(in_force.manifest.worker_shutdown_timeout);
-                self.generations.adopt(&in_force.stamp, &former, &master.workers(), patience);
-                self.serial = in_force.stamp.serial;
-                self.log.set_level(in_force.manifest.error_log_level);
-                self.master = Some(master);
-                self.in_force = Some(in_force);
-                self.stale = true;
-                // It served while nobody was there to say so.
-                self.settled = true;
-            }
-            Err(err) => {
-                tracing::warn!(pid, "ending the nginx that runs, because nobody knows what it serves: {err:#}");
-                self.nginx.end_all().await;
-            }
-        }
-    }
+/// The same for a proxy that already serves everything that it served before.
+const ANSWERS_BESIDE_TRAFFIC: Duration = Duration::from_secs(5);
 
-    async fn served_by_running(&self) -> anyhow::Result<InForce> {
-        let asked = async {
-            loop {
-                match status::stamp(here()).await {
-                    Ok(stamp) => return stamp,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        let stamp = tokio::time::timeout(ADOPTION, asked).await?;
-        let manifest = read_manifest(&self.volume, &stamp.digest)?;
-        Ok(InForce { stamp, access_log: access_log_of(&manifest), manifest })
-    }
-
-    /// Starts nginx with the best release there is, if its time has come.
+impl<P: Proxy> Steering<P> {
+    /// Starts the proxy with the best release there is, if its time has come.
     pub(super) async fn start_up(&mut self) {
         while self.restart.is_due() {
             let Some(digest) = self.candidate() else { return };
             let attempt = self.attempt(&digest);
-            match self.start(&digest, attempt).await {
-                Ok(timings) => return self.accepted(&digest, attempt, timings),
+            match self.proxy.start(&digest, attempt).await {
+                Ok(timings) => {
+                    self.settle().await;
+                    return self.accepted(&digest, attempt, timings);
+                }
                 Err(rejection) => {
-                    self.trouble = Some(format!("nginx does not start: {rejection}"));
+                    self.trouble = Some(format!("{} does not start: {rejection}", P::KIND));
                     self.refused(&digest, attempt, &rejection);
                     let other = self.candidate().is_some_and(|next| !self.rejected.contains(&next));
                     if rejection.class == FaultClass::Environment || !other {
@@ -88,60 +51,26 @@ impl Steering {
         known.iter().find(|digest| !self.rejected.contains(digest)).or(known.first()).cloned()
     }
 
-    /// Starts nginx with a release. The start is the test: it reads everything, and nobody is served meanwhile anyway.
-    async fn start(&mut self, digest: &Digest, attempt: u64) -> Result<Timings, Rejection> {
-        self.nginx.end_all().await;
-        self.generations.clear();
-        self.stale = false;
-        // Of an nginx that was killed. We hold the lock, and nothing of ours runs.
-        let _ = std::fs::remove_file(status::SOCKET);
-        let former = wishes::current(&self.volume);
-        let started = self.start_and_observe(digest, attempt).await;
-        if started.is_err() {
-            if let Some(mut master) = self.master.take() {
-                let _ = master.signal(nix::sys::signal::Signal::SIGTERM);
-                master.ended_within(Duration::from_secs(1)).await;
+    /// Waits until every upstream has its endpoints, for a while, and not when something else is wanted by now.
+    pub(super) async fn settle(&mut self) {
+        let begun = Instant::now();
+        let wanted = wishes::desired(&self.volume);
+        loop {
+            let (answered, all) = self.proxy.answered();
+            if answered == all {
+                break;
             }
-            self.nginx.end_all().await;
-            self.generations.clear();
-            self.in_force = None;
-            if let Err(err) = take_up::restore(&self.volume, former.as_ref()) {
-                tracing::warn!("{err:#}");
+            if begun.elapsed() > if self.settled { ANSWERS_BESIDE_TRAFFIC } else { ANSWERS } {
+                tracing::warn!("{} of {all} upstreams have not asked for their endpoints", all - answered);
+                break;
             }
+            self.tell();
+            let gone = self.proxy.pid().is_none();
+            if gone || (self.settled && wishes::desired(&self.volume) != wanted) {
+                return;
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(250), self.proxy.answered_more()).await;
         }
-        started
-    }
-
-    async fn start_and_observe(&mut self, digest: &Digest, attempt: u64) -> Result<Timings, Rejection> {
-        let manifest = read_manifest(&self.volume, digest).map_err(take_up::of_ours)?;
-        let client = self.dns.listen().await.map_err(take_up::of_ours)?;
-        let stamp = self.next_stamp(digest, attempt);
-        let in_force = InForce { stamp: stamp.clone(), access_log: access_log_of(&manifest), manifest };
-        self.log.set_level(in_force.manifest.error_log_level);
-        self.put_in_place(digest, &in_force.includes(client.resolver())).map_err(take_up::of_ours)?;
-        let free = memory::free();
-        let since = self.log.now();
-        let master = self.nginx.start().map_err(take_up::of_ours)?;
-        crate::fault::point("after-start");
-        let patience = Duration::from_secs(in_force.manifest.worker_shutdown_timeout);
-        self.generations.begin(&stamp, client, patience, &[]);
-        let master = self.master.insert(master);
-        let folders = [self.volume.release(digest), self.volume.current()];
-        let folders = [folders[0].as_path(), folders[1].as_path()];
-        let bound = self.settings.reload_timeout + 3 * self.longest;
-        let awaited = Awaited { stamp: &stamp, former: &[], old: &[], since, bound, folders: &folders };
-        let observed =
-            observe(here(), master, &self.log, awaited).await.map_err(|Failed { rejection, .. }| rejection)?;
-        self.learn(observed, free);
-        self.in_force = Some(in_force);
-        self.look_at_workers();
-        self.settle().await;
-        Ok(Timings { validate: 0, reload: millis(observed.reload), observe: millis(observed.observe) })
-    }
-
-    /// A stamp that no living worker has.
-    pub(super) fn next_stamp(&mut self, digest: &Digest, attempt: u64) -> Stamp {
-        self.serial += 1;
-        Stamp { digest: digest.clone(), attempt, serial: self.serial }
+        self.settled = true;
     }
 }

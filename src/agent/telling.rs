@@ -1,11 +1,12 @@
 //! What is said of all this: reports on releases and trials, `proxy.json`, readiness.
 
-use super::nginx::rejection::{Rejection, full_zone};
+use super::proxy::Proxy;
 use super::readiness::Readiness;
-use super::steering::{InForce, Steering, backoff};
-use crate::volume::{Digest, FaultClass, Outcome, ProxyInfo, ProxyKind, Report, Timings};
+use super::rejection::Rejection;
+use super::steering::{Steering, backoff};
+use crate::volume::{Digest, FaultClass, Outcome, Report, Timings};
 
-impl Steering {
+impl<P: Proxy> Steering<P> {
     /// How often this release or trial will have been tried.
     pub(super) fn attempt(&self, digest: &Digest) -> u64 {
         self.reports.of(digest).map_or(1, |report| report.attempt.saturating_add(1))
@@ -25,9 +26,6 @@ impl Steering {
 
     /// A release has not come into force.
     pub(super) fn refused(&mut self, digest: &Digest, attempt: u64, rejection: &Rejection) {
-        if let Some(zone) = full_zone(&rejection.message) {
-            self.full.insert(zone.to_owned(), digest.clone());
-        }
         match rejection.class {
             FaultClass::Content => {
                 tracing::error!(release = digest.short(), attempt, "rejected: {rejection}");
@@ -64,7 +62,7 @@ impl Steering {
             file: rejection.and_then(|rejection| rejection.file.clone()),
             line: rejection.and_then(|rejection| rejection.line),
             message: rejection.map_or_else(|| self.unanswered(digest), |rejection| rejection.message.clone()),
-            access_log: self.serving(digest).and_then(|in_force| in_force.access_log.trouble.clone()),
+            access_log: self.proxy.access_log_trouble().filter(|_| self.is_serving(digest)).map(str::to_owned),
             timings: result.unwrap_or_default(),
         });
         crate::fault::point("after-report");
@@ -72,35 +70,26 @@ impl Steering {
 
     /// What is still to be said of an accepted release.
     fn unanswered(&self, digest: &Digest) -> String {
-        match self.answered() {
-            (answered, all) if self.serving(digest).is_some() && answered < all => {
+        match self.proxy.answered() {
+            (answered, all) if self.is_serving(digest) && answered < all => {
                 format!("{} of {all} upstreams have not asked for their endpoints yet", all - answered)
             }
             _ => String::new(),
         }
     }
 
-    /// The release in force, if it is this one.
-    fn serving(&self, digest: &Digest) -> Option<&InForce> {
-        self.in_force.as_ref().filter(|in_force| in_force.stamp.digest == *digest)
-    }
-
-    /// How many upstreams of the release in force have been answered, of how many.
-    pub(super) fn answered(&self) -> (usize, usize) {
-        let Some(in_force) = &self.in_force else { return (0, 0) };
-        let upstreams = &in_force.manifest.upstreams;
-        let answered = self.generations.client().map_or(0, |client| client.answered(upstreams));
-        (answered, upstreams.len())
+    fn is_serving(&self, digest: &Digest) -> bool {
+        self.proxy.in_force() == Some(digest)
     }
 
     /// Says how it stands.
     pub(super) fn tell(&mut self) {
         self.reports.flush();
         self.tell_of_proxy();
-        let readiness = match (&self.in_force, &self.trouble) {
+        let readiness = match (self.proxy.in_force(), &self.trouble) {
             (Some(_), _) if self.settled => Readiness::Ready,
             (Some(_), _) => {
-                let (answered, all) = self.answered();
+                let (answered, all) = self.proxy.answered();
                 Readiness::Waiting(format!("{answered} of {all} upstreams have their endpoints"))
             }
             (None, Some(trouble)) => Readiness::Waiting(trouble.clone()),
@@ -111,27 +100,6 @@ impl Steering {
 
     /// Says what the proxy is.
     pub(super) fn tell_of_proxy(&mut self) {
-        self.note_full_zones();
-        self.reports.tell(ProxyInfo {
-            kind: ProxyKind::Nginx,
-            version: self.version.to_string(),
-            pid: self.master.as_ref().map(|master| master.pid().cast_unsigned()),
-            generations: self.generations.digests(),
-            answered: self.answered(),
-            full: self.full.clone(),
-            old_generations: self.generations.old(),
-            waited: u64::try_from(self.waited().as_millis()).unwrap_or(u64::MAX),
-        });
-    }
-
-    /// Takes note of what workers have run out of. What only releases had that are gone is over.
-    fn note_full_zones(&mut self) {
-        for (pid, zone) in self.log.full_zones() {
-            // What the master says is about a reload, and part of the reason why that failed.
-            if let Some(digest) = self.generations.served_by(pid) {
-                self.full.insert(zone, digest.clone());
-            }
-        }
-        self.full.retain(|_, digest| self.volume.release(digest).is_dir());
+        self.reports.tell(self.proxy.info());
     }
 }

@@ -63,6 +63,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     target: Arc<Target>,
+    /// Somebody has said what Envoy shall hold. Until then nothing is told: one that runs already holds what it shall,
+    /// and would let go of everything.
+    aimed: bool,
     session: Session,
     /// Which stream counts.
     stream: u64,
@@ -101,6 +104,7 @@ impl Server {
         let former = std::mem::replace(&mut state.target, target.clone());
         state.session.aim(&former, &target);
         state.refusal = None;
+        state.aimed = true;
         self.0.tell(&state);
         drop(state);
         self.0.wake.send_replace(());
@@ -153,8 +157,8 @@ impl Shared {
         let State { target, session, refusal, .. } = &mut *state;
         if let Some(refused) = session.hear(request, target) {
             let (kind, names) = (refused.kind, refused.names.len());
-            tracing::error!(?kind, names, "Envoy refuses: {}", super::nginx::rejection::printable(&refused.words));
-            if kind.is_of_release() {
+            tracing::error!(?kind, names, "Envoy refuses: {}", super::rejection::printable(&refused.words));
+            if kind.is_of_release() && !refused.superseded {
                 refusal.get_or_insert(refused);
             }
         }
@@ -165,6 +169,9 @@ impl Shared {
         let mut state = self.state();
         if state.stream != stream {
             return None;
+        }
+        if !state.aimed {
+            return Some(vec![]);
         }
         let State { target, session, .. } = &mut *state;
         let live = View { volume: &self.volume, source: &self.source, certificates: &target.certificates };

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::flags::proxy_kind;
 use crate::agent::{self, Settings, init};
+use crate::volume::ProxyKind;
 
 /// Flags of `coxswain agent`.
 #[derive(Debug, clap::Args)]
@@ -13,6 +15,10 @@ pub struct Agent {
     /// The volume that is shared with the controller.
     #[arg(long, env = "COXSWAIN_PROXY_DIR", value_name = "DIR", default_value = "/proxy")]
     proxy_dir: PathBuf,
+
+    /// Which proxy CMD is.
+    #[arg(long, env = "COXSWAIN_PROXY", value_name = "PROXY", default_value_t, value_parser = proxy_kind)]
+    proxy: ProxyKind,
 
     /// Port of /readyz: 200 while a release is served and its names are answered.
     #[arg(long, env = "COXSWAIN_READY_PORT", value_name = "PORT", default_value_t = 8090)]
@@ -30,7 +36,7 @@ pub struct Agent {
     #[arg(long, env = "COXSWAIN_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 5)]
     drain_timeout: u64,
 
-    /// Seconds that nginx may take to take up a release, besides three times the longest so far. Then the former one is
+    /// Seconds that the proxy may take to take up a release, besides three times the longest so far. Then the former one is
     /// put in force again.
     #[arg(long, env = "COXSWAIN_RELOAD_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
     reload_timeout: u64,
@@ -58,6 +64,7 @@ impl Agent {
     pub fn run(self) -> ExitCode {
         let Some(init) = self.proper else { return init::run(self.with_parent) };
         agent::run(Settings {
+            proxy: self.proxy,
             proxy_dir: self.proxy_dir,
             ready_port: self.ready_port,
             proxy_user: self.proxy_user,

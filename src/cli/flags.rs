@@ -397,7 +397,7 @@ fn prefix(text: &str) -> Result<String, String> {
     Name::parse(text).map(|name| name.to_string()).map_err(wrong)
 }
 
-fn proxy_kind(text: &str) -> Result<ProxyKind, String> {
+pub(super) fn proxy_kind(text: &str) -> Result<ProxyKind, String> {
     match text {
         "nginx" => Ok(ProxyKind::Nginx),
         "envoy" => Ok(ProxyKind::Envoy),

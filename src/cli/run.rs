@@ -245,6 +245,7 @@ impl Agent {
         command
             .arg("agent")
             .arg(format!("--with-parent={}", std::process::id()))
+            .arg(format!("--proxy={}", proxy.proxy))
             .arg(format!("--proxy-dir={}", folder.display()))
             .arg(format!("--ready-port={}", proxy.ready_port))
             .arg(format!("--proxy-user={}", proxy.proxy_user))
@@ -253,7 +254,7 @@ impl Agent {
             .args(proxy.accept_proxy_version.iter().map(|version| format!("--accept-proxy-version={version}")))
             .args(log.arguments())
             .arg("--")
-            .arg(proxy.proxy_bin.as_deref().unwrap_or(Path::new("nginx")));
+            .arg(proxy.proxy_bin.clone().unwrap_or_else(|| proxy.proxy.to_string().into()));
         // What a killed process 1 leaves becomes ours to end.
         nix::sys::prctl::set_child_subreaper(true)?;
         // A group of its own: Ctrl-C is for us, who then stop it.

@@ -7,6 +7,7 @@ mod chaos;
 mod check;
 mod commands;
 mod dns;
+mod envoy;
 mod golden;
 mod lossless;
 mod node;

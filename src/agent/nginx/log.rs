@@ -13,7 +13,8 @@ use anyhow::Context;
 use tokio::net::UnixDatagram;
 
 use super::User;
-use super::rejection::{full_zone, printable};
+use super::rejection::full_zone;
+use crate::agent::rejection::printable;
 use crate::volume::LogLevel;
 
 /// The socket's name, in the folder where nginx runs.

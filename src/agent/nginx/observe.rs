@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::includes::Stamp;
 use super::log::Log;
-use super::rejection::Rejection;
 use super::{Master, status};
+use crate::agent::rejection::Rejection;
 
 /// How long nobody else may have answered. More than nginx leaves the old workers after the new ones have started.
 const ALONE: Duration = Duration::from_millis(150);

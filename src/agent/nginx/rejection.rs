@@ -4,10 +4,8 @@
 
 use std::path::Path;
 
+use crate::agent::rejection::{Rejection, printable};
 use crate::volume::FaultClass;
-
-/// The longest message that is passed on, in bytes. nginx's own lines are at most 2 048.
-const LONGEST: usize = 4096;
 
 /// Errno values, as nginx prints them, that say nothing about the configuration: EIO, ENXIO, EAGAIN, ENOMEM, EBUSY,
 /// ENFILE, EMFILE, ENOSPC, EROFS, EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, ETIMEDOUT, EDQUOT.
@@ -17,25 +15,7 @@ const ENVIRONMENT_ERRNO: [u32; 14] = [5, 6, 11, 12, 16, 23, 24, 28, 30, 98, 99, 
 const ENVIRONMENT_WORDS: [&str; 5] =
     ["bind() to ", "could not bind()", "ngx_slab_alloc() failed", "memory exhausted", "signal process started"];
 
-/// Why a release or a trial was not taken.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Rejection {
-    /// Who is at fault.
-    pub class: FaultClass,
-    /// The file, relative to the release.
-    pub file: Option<String>,
-    /// The line, from 1.
-    pub line: Option<u64>,
-    /// nginx's words, or ours.
-    pub message: String,
-}
-
 impl Rejection {
-    /// Our own words about something that is no object's fault.
-    pub fn environment(message: impl Into<String>) -> Self {
-        Self { class: FaultClass::Environment, file: None, line: None, message: printable(&message.into()) }
-    }
-
     /// From what nginx wrote about the configuration in `folders` (the same folder by different names). The first line
     /// of the highest severity counts; `None` if none is severe.
     pub fn from_words<S: AsRef<str>>(lines: &[S], folders: &[&Path]) -> Option<Self> {
@@ -56,38 +36,10 @@ impl Rejection {
     }
 }
 
-impl std::fmt::Display for Rejection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
 /// The zone of upstreams that nginx says to be full.
 pub fn full_zone(words: &str) -> Option<&str> {
     let (_, rest) = words.split_once("no memory in upstream zone \"")?;
     rest.split_once('"').map(|(zone, _)| zone)
-}
-
-/// Text that may stand in a log or a report: no control characters, not too long.
-pub fn printable(text: &str) -> String {
-    let mut clean = String::new();
-    for c in text.trim().chars() {
-        if clean.len() >= LONGEST {
-            clean.push('…');
-            break;
-        }
-        match c {
-            '\n' | '\t' => clean.push(' '),
-            c if c.is_control() || unsafe_direction(c) => clean.extend(c.escape_unicode()),
-            c => clean.push(c),
-        }
-    }
-    clean
-}
-
-/// Characters that reorder what a person reads.
-fn unsafe_direction(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 /// `nginx: [emerg] text` or `2026/11/24 11:00:00 [emerg] 12#12: text` without what stands before the text.
@@ -185,11 +137,5 @@ mod tests {
         assert_eq!(Rejection::from_words(&lines, &[]).unwrap().message, "three");
         assert_eq!(Rejection::from_words(&lines[..2], &[]).unwrap().message, "two");
         assert_eq!(Rejection::from_words(&lines[..1], &[]), None);
-    }
-
-    #[test]
-    fn what_a_terminal_would_obey_is_spelt_out() {
-        assert_eq!(printable("a\u{1b}[31mb\nc\u{202e}"), "a\\u{1b}[31mb c\\u{202e}");
-        assert!(printable(&"ü".repeat(10_000)).len() < LONGEST + 8);
     }
 }

@@ -31,6 +31,8 @@ pub trait Live {
 pub struct Session {
     channels: BTreeMap<Kind, Channel>,
     last_nonce: u64,
+    /// How often Envoy was given something to hold.
+    aim: u64,
     settled: bool,
     /// Envoy has refused a part of what it shall hold: nothing more of that is told until it shall hold something else.
     halted: bool,
@@ -45,6 +47,8 @@ pub struct Refusal {
     pub words: String,
     /// What was in the push, by name. One of them or several are to blame.
     pub names: Vec<String>,
+    /// It shall hold something else by now.
+    pub superseded: bool,
 }
 
 /// What Envoy was told of one kind.
@@ -67,6 +71,8 @@ struct Channel {
 #[derive(Debug)]
 struct Push {
     nonce: u64,
+    /// How often Envoy had been given something to hold by then.
+    aim: u64,
     names: Vec<String>,
 }
 
@@ -103,13 +109,20 @@ impl Session {
             channel.subscribe(name, first);
         }
         let words = request.error_detail.map(|status| status.message);
-        let (words, names) = channel.answered(&request.response_nonce, words)?;
-        self.halted |= kind.is_of_release();
-        Some(Refusal { kind, words, names })
+        let (words, push) = channel.answered(&request.response_nonce, words)?;
+        let superseded = push.aim != self.aim;
+        if superseded {
+            // Whatever it made of them, they may not be what it shall hold now.
+            channel.dirty.extend(push.names.iter().cloned());
+        } else {
+            self.halted |= kind.is_of_release();
+        }
+        Some(Refusal { kind, words, names: push.names, superseded })
     }
 
     /// Envoy shall hold `new` instead of `old` from now on.
     pub fn aim(&mut self, old: &Target, new: &Target) {
+        self.aim += 1;
         self.settled = false;
         self.halted = false;
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_of_release()) {
@@ -258,7 +271,7 @@ impl Session {
         let channel = self.channels.entry(kind).or_default();
         channel.owed = false;
         let names = resources.iter().map(|resource| resource.name.clone()).chain(removed.iter().cloned()).collect();
-        channel.on_its_way = Some(Push { nonce, names });
+        channel.on_its_way = Some(Push { nonce, aim: self.aim, names });
         DeltaDiscoveryResponse {
             type_url: kind.type_url().to_owned(),
             nonce: nonce.to_string(),
@@ -331,8 +344,8 @@ impl Channel {
         self.dirty.remove(name);
     }
 
-    /// An answer to a push. Envoy's words and what was in it, if it refuses it.
-    fn answered(&mut self, nonce: &str, words: Option<String>) -> Option<(String, Vec<String>)> {
+    /// An answer to a push. Envoy's words and the push, if it refuses it.
+    fn answered(&mut self, nonce: &str, words: Option<String>) -> Option<(String, Push)> {
         let push = self.on_its_way.take_if(|push| push.nonce.to_string() == nonce)?;
         for name in &push.names {
             let Some(held) = self.held.get_mut(name) else { continue };
@@ -344,7 +357,7 @@ impl Channel {
             }
             held.acknowledged = true;
         }
-        words.map(|words| (words, push.names))
+        words.map(|words| (words, push))
     }
 
     fn may_push(&self) -> bool {
@@ -643,6 +656,24 @@ mod tests {
             assert_eq!(envoy.told, back, "{refuses:?}");
             assert!(envoy.session.is_settled());
         }
+    }
+
+    #[test]
+    fn a_refusal_that_comes_too_late_does_not_stop_what_is_wanted_since() {
+        let good = release(&[("a", "1")], "1", "1");
+        let mut envoy = Envoy::holding(good.clone());
+        envoy.session.aim(&envoy.target, &release(&[("a", "2")], "1", "1"));
+        envoy.target = release(&[("a", "2")], "1", "1");
+        let late = envoy.session.advance(&envoy.target, &envoy.live).remove(0);
+        envoy.aim(good);
+        assert!(!envoy.session.is_settled());
+        envoy.refuses = Some(Kind::Cluster);
+        envoy.take(late);
+        envoy.refuses = None;
+        envoy.run();
+        assert!(envoy.refused.remove(0).superseded);
+        assert!(envoy.told.contains(&"Cluster a=1".to_owned()), "{:?}", envoy.told);
+        assert!(envoy.session.is_settled());
     }
 
     #[test]

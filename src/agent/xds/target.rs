@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
+use envoy_types::pb::envoy::config::core::v3::address;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use prost::Message;
 
@@ -83,6 +87,12 @@ impl Target {
         if kind == Kind::Cluster { self.services.get(name) } else { None }
     }
 
+    /// Where the listeners listen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = self.resources.get(&Kind::Listener).into_iter().flat_map(BTreeMap::values);
+        listeners.filter_map(|listener| address(listener)).collect()
+    }
+
     /// What `old` has not or has otherwise, and what only `old` has.
     pub fn differences(&self, old: &Self, kind: Kind) -> Vec<String> {
         let version = |target: &Self, name: &str| target.resource(kind, name).map(|resource| resource.version.clone());
@@ -101,6 +111,14 @@ fn service(resource: &Resource) -> anyhow::Result<Option<String>> {
     }
     let named = cluster.eds_cluster_config.map(|config| config.service_name).filter(|name| !name.is_empty());
     Ok(Some(named.unwrap_or(cluster.name)))
+}
+
+/// Where a listener listens, if it is a port.
+fn address(resource: &Resource) -> Option<SocketAddr> {
+    let listener = Listener::decode(resource.resource.as_ref()?.value.as_slice()).ok()?;
+    let address::Address::SocketAddress(at) = listener.address?.address? else { return None };
+    let PortSpecifier::PortValue(port) = at.port_specifier? else { return None };
+    Some(SocketAddr::new(at.address.parse().ok()?, u16::try_from(port).ok()?))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A volume with hand-written releases, an agent that serves it, and clients that count what they lose.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,7 +38,16 @@ pub struct Sidecar {
     _slot: SemaphorePermit<'static>,
 }
 
-/// A release to be written.
+/// Whatever can be written as a release or a trial.
+pub trait Written {
+    /// Its files besides `release.json`, for a proxy that shall listen on this port.
+    fn files(&self, port: u16) -> BTreeMap<String, Vec<u8>>;
+
+    /// What it says of itself.
+    fn manifest(&self) -> &Manifest;
+}
+
+/// A release to be written, for nginx.
 #[derive(Clone)]
 pub struct Release {
     /// Beside `http`.
@@ -95,10 +105,30 @@ impl Release {
     }
 }
 
+impl Written for Release {
+    fn files(&self, port: u16) -> BTreeMap<String, Vec<u8>> {
+        let changed = self.changed.as_deref().map(|changed| changed.replace("PORT", &port.to_string()).into_bytes());
+        let changed = changed.map(|changed| ("changed.conf".to_owned(), changed));
+        changed.into_iter().chain([("nginx.conf".to_owned(), self.conf(port).into_bytes())]).collect()
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
 impl Sidecar {
     /// A volume with nothing on it; `None` (and the reason printed) where there is no nginx.
     pub async fn new() -> Option<Self> {
-        let nginx = parts::nginx()?;
+        Some(Self::of(parts::nginx()?, vec![]).await)
+    }
+
+    /// The same with Envoy.
+    pub async fn envoy() -> Option<Self> {
+        Some(Self::of(parts::part("envoy", "envoy")?, vec!["--proxy=envoy".to_owned()]).await)
+    }
+
+    async fn of(proxy: PathBuf, flags: Vec<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("coxswain-").tempdir().unwrap();
         // Workers may run as another user, who must be able to walk through.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -106,17 +136,17 @@ impl Sidecar {
         for part in [volume.releases(), volume.trials(), volume.endpoints(), folder.path().join("faults")] {
             fs::create_dir_all(part).unwrap();
         }
-        Some(Self {
+        Self {
             folder,
             volume,
-            command: vec![nginx.display().to_string()],
-            flags: vec![],
+            command: vec![proxy.display().to_string()],
+            flags,
             port: net::port(),
             ready: net::port(),
             said: Arc::default(),
             child: None,
             _slot: SLOTS.acquire().await.unwrap(),
-        })
+        }
     }
 
     /// One that serves `text`.
@@ -136,17 +166,17 @@ impl Sidecar {
     // ── the controller's side ──────────────────────────────────────────────────────────────────────────────────
 
     /// Writes a release and wants nothing of it yet.
-    pub fn write(&self, release: &Release) -> Digest {
+    pub fn write(&self, release: &impl Written) -> Digest {
         self.write_below(&self.volume.releases(), release)
     }
 
     /// Writes a configuration that is only to be tested.
-    pub fn try_out(&self, release: &Release) -> Digest {
+    pub fn try_out(&self, release: &impl Written) -> Digest {
         self.write_below(&self.volume.trials(), release)
     }
 
     /// Writes a release and wants it in force.
-    pub fn publish(&self, release: &Release) -> Digest {
+    pub fn publish(&self, release: &impl Written) -> Digest {
         let digest = self.write(release);
         self.desire(&digest);
         digest
@@ -168,21 +198,17 @@ impl Sidecar {
         fs::rename(new, self.volume.desired()).unwrap();
     }
 
-    fn write_below(&self, folder: &Path, release: &Release) -> Digest {
-        let conf = release.conf(self.port);
-        let changed = release.changed.as_deref().map(|changed| changed.replace("PORT", &self.port.to_string()));
+    fn write_below(&self, folder: &Path, release: &impl Written) -> Digest {
         let mut hash = Sha256::new();
-        hash.update(&conf);
-        hash.update(changed.as_deref().unwrap_or_default());
-        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let digest = Digest::parse(&hex).unwrap();
         let new = folder.join(".new");
         fs::create_dir_all(&new).unwrap();
-        fs::write(new.join("nginx.conf"), conf).unwrap();
-        if let Some(changed) = changed {
-            fs::write(new.join("changed.conf"), changed).unwrap();
+        for (name, content) in release.files(self.port) {
+            hash.update(&content);
+            fs::write(new.join(name), content).unwrap();
         }
-        fs::write(new.join("release.json"), serde_json::to_vec(&release.manifest).unwrap()).unwrap();
+        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Digest::parse(&hex).unwrap();
+        fs::write(new.join("release.json"), serde_json::to_vec(release.manifest()).unwrap()).unwrap();
         fs::rename(new, folder.join(digest.as_str())).unwrap();
         digest
     }

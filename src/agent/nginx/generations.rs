@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::dns;
-use super::nginx::Worker;
-use super::nginx::includes::Stamp;
+use super::Worker;
+use super::includes::Stamp;
+use crate::agent::dns;
 use crate::volume::Digest;
 
 /// How many generations of old workers there may be.

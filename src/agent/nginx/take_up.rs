@@ -1,47 +1,30 @@
 //! From one release to the next: test what changed, put it in place, signal, observe; and back, if that fails.
 
-use std::fs;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use super::memory;
-use super::nginx::access_log::AccessLog;
-use super::nginx::includes::Includes;
-use super::nginx::observe::{Awaited, Failed, Observed, observe};
-use super::nginx::rejection::Rejection;
-use super::nginx::{Master, status};
-use super::steering::{InForce, Steering, here, millis};
-use super::wishes;
-use crate::volume::{Digest, Manifest, Timings, Volume};
+use super::includes::Includes;
+use super::observe::{Awaited, Failed, Observed, observe};
+use super::proxy::{InForce, NginxProxy};
+use super::{Master, status};
+use crate::agent::memory;
+use crate::agent::rejection::Rejection;
+use crate::agent::releases::{flip, read_manifest};
+use crate::agent::steering::{here, millis};
+use crate::volume::{Digest, Manifest, Timings, release};
 
-/// How long the upstreams may take to be answered before the release counts as live without them.
-const ANSWERS: Duration = Duration::from_secs(30);
-
-/// The same at a reload, which already serves everything that it served before.
-const ANSWERS_OF_A_RELOAD: Duration = Duration::from_secs(5);
-
-/// The largest `release.json` that is read, in bytes: twenty thousand hosts have a few.
-const LARGEST_MANIFEST: u64 = 64 * 1024 * 1024;
-
-/// The configuration that differs from the release in force only.
-const CHANGED: &str = "changed.conf";
-
-impl Steering {
+impl NginxProxy {
     /// Puts a release in force, or leaves everything as it was.
-    pub(super) async fn take_up(&mut self, digest: &Digest, attempt: u64) -> Result<Timings, Rejection> {
-        let manifest = read_manifest(&self.volume, digest).map_err(of_ours)?;
+    pub(super) async fn try_to_take_up(&mut self, digest: &Digest, attempt: u64) -> Result<Timings, Rejection> {
+        let manifest = read_manifest(&self.volume, digest).map_err(Rejection::of_ours)?;
         let validate = self.validate(digest, &manifest).await?;
         crate::fault::point("after-test");
         match self.reload(digest, attempt, manifest).await {
             Ok(observed) => {
                 self.stale = false;
-                self.settle().await;
                 Ok(Timings { validate, reload: millis(observed.reload), observe: millis(observed.observe) })
             }
             Err(failed) => {
@@ -58,15 +41,16 @@ impl Steering {
             return Ok(0);
         }
         let folder = self.volume.release(digest);
-        let changed = manifest.base.is_some() && manifest.base.as_ref() == in_force && folder.join(CHANGED).exists();
-        self.nginx.validate(&folder, if changed { CHANGED } else { "nginx.conf" }).await.map(millis)
+        let changed =
+            manifest.base.is_some() && manifest.base.as_ref() == in_force && folder.join(release::CHANGED).exists();
+        self.nginx.validate(&folder, if changed { release::CHANGED } else { release::MAIN }).await.map(millis)
     }
 
     async fn reload(&mut self, digest: &Digest, attempt: u64, manifest: Manifest) -> Result<Observed, Failed> {
-        let ours = |err| Failed { rejection: of_ours(err), refused: true };
+        let ours = |err| Failed { rejection: Rejection::of_ours(err), refused: true };
         let client = self.dns.listen().await.map_err(ours)?;
         let stamp = self.next_stamp(digest, attempt);
-        let in_force = InForce { stamp: stamp.clone(), access_log: access_log_of(&manifest), manifest };
+        let in_force = InForce::new(stamp.clone(), manifest);
         let manifest = &in_force.manifest;
         self.put_in_place(digest, &in_force.includes(client.resolver())).map_err(ours)?;
         let free = memory::free();
@@ -82,11 +66,11 @@ impl Steering {
             Duration::from_secs(manifest.worker_shutdown_timeout),
             &master.workers(),
         );
-        master.signal(Signal::SIGHUP).map_err(|err| Failed { rejection: of_ours(err), refused: false })?;
+        master.signal(Signal::SIGHUP).map_err(|err| Failed { rejection: Rejection::of_ours(err), refused: false })?;
         crate::fault::point("after-signal");
         let folders = self.folders(digest);
         let folders = [folders[0].as_path(), folders[1].as_path()];
-        let bound = self.settings.reload_timeout + 3 * self.longest;
+        let bound = self.reload_timeout + 3 * self.longest;
         let awaited = Awaited { stamp: &stamp, former: &former, old: &old, since, bound, folders: &folders };
         let observed = observe(here(), master, &self.log, awaited).await?;
         crate::fault::point("after-observe");
@@ -124,7 +108,7 @@ impl Steering {
         }
         crate::fault::point("before-roll-back-reload");
         match Box::pin(self.reload(&digest, former.stamp.attempt, former.manifest)).await {
-            Ok(_) => self.settle().await,
+            Ok(_) => {}
             Err(failed) => {
                 tracing::error!(
                     "nginx does not go back to the former release and is started anew: {}",
@@ -140,7 +124,7 @@ impl Steering {
 
     pub(super) fn restore_former(&self, former: &InForce) -> anyhow::Result<()> {
         let client = self.generations.client();
-        let resolver = client.map(super::dns::Client::resolver).context("the workers' resolver has gone")?;
+        let resolver = client.map(crate::agent::dns::Client::resolver).context("the workers' resolver has gone")?;
         self.put_in_place(&former.stamp.digest, &former.includes(resolver))
     }
 
@@ -164,80 +148,5 @@ impl Steering {
             }
         }
         false
-    }
-
-    /// Waits until every upstream has its endpoints, for a while, and not when something else is wanted by now.
-    pub(super) async fn settle(&mut self) {
-        let begun = Instant::now();
-        let wanted = wishes::desired(&self.volume);
-        loop {
-            let (answered, all) = self.answered();
-            if answered == all {
-                break;
-            }
-            if begun.elapsed() > if self.settled { ANSWERS_OF_A_RELOAD } else { ANSWERS } {
-                tracing::warn!("{} of {all} upstreams have not asked for their endpoints", all - answered);
-                break;
-            }
-            self.tell();
-            let gone = self.master.as_ref().is_none_or(Master::is_gone);
-            if gone || (self.settled && wishes::desired(&self.volume) != wanted) {
-                return;
-            }
-            let Some(client) = self.generations.client() else { return };
-            let _ = tokio::time::timeout(Duration::from_millis(250), client.changed()).await;
-        }
-        self.settled = true;
-    }
-}
-
-/// Reads what a release says of itself.
-pub fn read_manifest(volume: &Volume, digest: &Digest) -> anyhow::Result<Manifest> {
-    let path = volume.release(digest).join("release.json");
-    let read = || {
-        let mut json = vec![];
-        fs::File::open(&path)?.take(LARGEST_MANIFEST).read_to_end(&mut json)?;
-        anyhow::Ok(serde_json::from_slice(&json)?)
-    };
-    read().with_context(|| format!("reading {}", path.display()))
-}
-
-/// Where access is logged with this release, as things are in this container.
-pub fn access_log_of(manifest: &Manifest) -> AccessLog {
-    let log = AccessLog::of(manifest.access_log.as_deref());
-    if let (Some(path), Some(trouble)) = (&manifest.access_log, &log.trouble) {
-        tracing::warn!("the access log {path} cannot be opened: {trouble}; logging to the standard output");
-    }
-    log
-}
-
-/// A failure of our own doing or of the machine: nobody's release is to blame.
-pub fn of_ours(err: anyhow::Error) -> Rejection {
-    Rejection::environment(format!("{err:#}"))
-}
-
-/// Points `out/current` at a release, by a rename.
-fn flip(volume: &Volume, digest: &Digest) -> anyhow::Result<()> {
-    let new = volume.output().join(".current.new");
-    let point = || {
-        remove(&new)?;
-        symlink(Path::new("../in/releases").join(digest.as_str()), &new)?;
-        fs::rename(&new, volume.current())
-    };
-    point().with_context(|| format!("pointing {} at release {}", volume.current().display(), digest.short()))
-}
-
-/// Points `out/current` where it pointed before.
-pub fn restore(volume: &Volume, former: Option<&Digest>) -> anyhow::Result<()> {
-    match former {
-        Some(digest) => flip(volume, digest),
-        None => remove(&volume.current()).context("removing the link to a release that did not start"),
-    }
-}
-
-fn remove(path: &Path) -> std::io::Result<()> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != ErrorKind::NotFound => Err(err),
-        _ => Ok(()),
     }
 }

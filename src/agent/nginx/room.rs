@@ -7,16 +7,16 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 
 use super::generations::BOUND;
-use super::memory;
-use super::nginx::rejection::Rejection;
-use super::steering::Steering;
+use super::proxy::NginxProxy;
+use crate::agent::memory;
+use crate::agent::rejection::Rejection;
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
 /// What a test and the agent itself need meanwhile.
 const OWN_NEEDS: u64 = 4 * MEBIBYTE;
 
-impl Steering {
+impl NginxProxy {
     /// Whether one generation more may live. If not, and the oldest has had its time, that one is ended.
     pub(super) fn is_there_room(&mut self) -> bool {
         self.look_at_workers();

@@ -1,0 +1,8 @@
+//! `coxswain agent --proxy envoy` before a real Envoy, with hand-written releases: what is pushed when, what becomes of a
+//! release that Envoy refuses, and every way to die.
+
+mod deaths;
+mod drain;
+mod fixture;
+mod refusals;
+mod releases;
