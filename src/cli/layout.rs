@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::agent::nginx::Nginx;
-use crate::agent::nginx::rejection::Rejection;
+use crate::agent::rejection::Rejection;
 use crate::live::Live;
 use crate::model::ProxyConfig;
 use crate::problem::{Problem, Reason};
