@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::problem::{Kind, Reason, Severity, Subject};
 use crate::value::reference::ObjectName;
 
-use super::{Outcome, Version};
+use super::{Outcome, PATIENCE, Version};
 
 /// Events that may be written at once after a quiet time.
 const BURST: u32 = 50;
@@ -88,8 +88,10 @@ impl Writer {
             secondary: None,
         };
         let reference = reference(&note.subject);
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
-            tracing::warn!(subject = %note.subject, %error, "an Event could not be written");
+        match tokio::time::timeout(PATIENCE, self.recorder.publish(&event, &reference)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(subject = %note.subject, %error, "an Event could not be written"),
+            Err(_) => tracing::warn!(subject = %note.subject, "the API server does not take an Event"),
         }
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::value::reference::ObjectName;
 use crate::watch::cluster::{Cluster, FIELD_MANAGER};
 
-use super::Outcome;
 use super::address::{self, Address, Source};
+use super::{Outcome, PATIENCE};
 
 /// How many statuses are written at the same time.
 const AT_ONCE: usize = 8;
@@ -140,20 +140,26 @@ impl Writer {
     async fn patch(&self, name: ObjectName, wanted: Option<&BTreeSet<Address>>) -> bool {
         let Some(namespace) = &name.namespace else { return false };
         let api: Api<Ingress> = Api::namespaced(self.client.clone(), namespace.as_str());
-        let done = match wanted {
-            Some(addresses) => {
-                // Server-side apply by force: the field is atomic, and ingress-nginx owned it by Update.
-                let patch = json!({
-                    "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name.name},
-                    "status": {"loadBalancer": {"ingress": entries(addresses)}},
-                });
-                api.patch_status(name.name.as_str(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch))
-                    .await
+        let written = async {
+            match wanted {
+                Some(addresses) => {
+                    // Server-side apply by force: the field is atomic, and ingress-nginx owned it by Update.
+                    let patch = json!({
+                        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name.name},
+                        "status": {"loadBalancer": {"ingress": entries(addresses)}},
+                    });
+                    let params = PatchParams::apply(FIELD_MANAGER).force();
+                    api.patch_status(name.name.as_str(), &params, &Patch::Apply(patch)).await
+                }
+                None => {
+                    let patch = json!({"status": {"loadBalancer": null}});
+                    api.patch_status(name.name.as_str(), &PatchParams::default(), &Patch::Merge(patch)).await
+                }
             }
-            None => {
-                let patch = json!({"status": {"loadBalancer": null}});
-                api.patch_status(name.name.as_str(), &PatchParams::default(), &Patch::Merge(patch)).await
-            }
+        };
+        let Ok(done) = tokio::time::timeout(PATIENCE, written).await else {
+            tracing::warn!(ingress = %name, "the API server does not answer the writing of a status; trying again");
+            return true;
         };
         match done {
             Ok(_) => false,

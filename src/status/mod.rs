@@ -10,9 +10,13 @@ pub mod ingress;
 pub mod leader;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::problem::Problem;
 use crate::value::reference::ObjectName;
+
+/// How long the API server may take to answer one request: one that is lost must not hold up all that follow.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of one pass of the reconciler, as far as others are told.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

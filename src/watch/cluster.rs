@@ -14,6 +14,7 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Service;
@@ -31,6 +32,9 @@ use crate::value::reference::{Name, ObjectName};
 
 /// The field manager of everything we write; an Ingress keeps, of its managedFields, only ours of the status.
 pub const FIELD_MANAGER: &str = "coxswain";
+
+/// A connection on which nothing came for this long is dead, whatever the kernel thinks: longer than a watch lasts.
+const SILENCE: Duration = Duration::from_secs(330);
 
 /// What is watched.
 #[derive(Clone, Debug, Default)]
@@ -130,12 +134,17 @@ impl Shared {
 /// # Errors
 /// Neither is there, or what is there cannot be used.
 pub async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
-    let Some(path) = kubeconfig else {
-        return Config::infer()
-            .await
-            .context("looking for a cluster: there is neither a kubeconfig nor a Pod's account");
+    let mut config = match kubeconfig {
+        None => {
+            Config::infer().await.context("looking for a cluster: there is neither a kubeconfig nor a Pod's account")?
+        }
+        Some(path) => {
+            let read =
+                Kubeconfig::read_from(path).with_context(|| format!("reading the kubeconfig {}", path.display()))?;
+            let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+            config.with_context(|| format!("using the kubeconfig {}", path.display()))?
+        }
     };
-    let read = Kubeconfig::read_from(path).with_context(|| format!("reading the kubeconfig {}", path.display()))?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-    config.with_context(|| format!("using the kubeconfig {}", path.display()))
+    config.read_timeout = Some(SILENCE);
+    Ok(config)
 }

@@ -1,7 +1,9 @@
 //! Watching a real API server, and what is written back to it.
 
 mod admission;
+mod faults;
 mod leading;
+mod replica;
 mod running;
 mod telling;
 mod watching;

@@ -12,7 +12,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::api::{Api, Resource};
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Client, ResourceExt as _};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -119,7 +119,9 @@ impl Watches<'_> {
 
 /// Keeps one scope up to date, for ever.
 async fn follow<K: Watched>(shared: Arc<Shared>, scope: Scope, api: Api<DeserializeGuard<K>>, config: watcher::Config) {
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let watch = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let mut events = watch();
+    let mut pauses = DefaultBackoff::default();
     // What this watch brought: what a relist does not bring again is gone.
     let mut mine = BTreeSet::new();
     let mut listed: Table<K::Kept> = Table::default();
@@ -147,9 +149,27 @@ async fn follow<K: Watched>(shared: Arc<Shared>, scope: Scope, api: Api<Deserial
                 }
             }
             Ok(None) => return,
-            Err(error) => fail(&shared, &scope, &error),
+            Err(error) => {
+                fail(&shared, &scope, &error);
+                // Who comes back may have been restored from a backup: a watch that goes on at the version it knows
+                // would be told of nothing, and the objects that the backup lacks would stay for ever.
+                if lost(&error) {
+                    tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+                    events = watch();
+                }
+            }
         }
     }
+}
+
+/// Whether the API server could not be reached, or went away, rather than answered.
+fn lost(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) if !matches!(error, kube::Error::Api(_))
+    )
 }
 
 /// The kept form of an object that has not changed since: a relist must not parse all Secrets again.

@@ -112,6 +112,12 @@ impl Scope {
     pub(super) fn whole(kind: Kind) -> Self {
         Self { kind, namespace: None, object: None }
     }
+
+    /// What is listed, in words.
+    fn plural(&self) -> String {
+        let kind = self.kind.to_string();
+        if kind.ends_with('s') { kind + "es" } else { kind + "s" }
+    }
 }
 
 /// How far a watch got.
@@ -139,9 +145,9 @@ impl Listing {
     pub(super) fn sentence(&self, scope: &Scope) -> String {
         let place = scope.namespace.as_ref().map_or_else(String::new, |namespace| format!(" in namespace {namespace}"));
         match self {
-            Self::Pending | Self::Listed => format!("{}s{place} are being listed", scope.kind),
+            Self::Pending | Self::Listed => format!("{}{place} are being listed", scope.plural()),
             Self::Refused { why, .. } | Self::Failing { why } => {
-                format!("{}s{place} cannot be listed: {why}", scope.kind)
+                format!("{}{place} cannot be listed: {why}", scope.plural())
             }
         }
     }
@@ -155,8 +161,8 @@ impl Listing {
             severity: Severity::Degraded,
             reason: Reason::NamespaceUnreadable,
             message: format!(
-                "{}s of this namespace cannot be listed ({why}), although it is to be watched",
-                scope.kind
+                "{} of this namespace cannot be listed ({why}), although it is to be watched",
+                scope.plural()
             ),
             effect: "its Ingresses are not served until that works; all other namespaces are".to_owned(),
         })

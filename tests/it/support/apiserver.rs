@@ -3,6 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::{Request, Response};
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
@@ -38,6 +43,21 @@ impl ApiServer {
         self.script("start");
     }
 
+    /// Keeps a copy of all its data; it is away meanwhile.
+    pub fn back_up(&self) {
+        self.interrupt();
+        self.copy("etcd", "backup");
+        self.resume();
+    }
+
+    /// Puts it back to the data of the last [`Self::back_up`]; what came later never was.
+    pub fn restore(&self) {
+        self.interrupt();
+        std::fs::remove_dir_all(self.folder.path().join("etcd")).expect("removed");
+        self.copy("backup", "etcd");
+        self.resume();
+    }
+
     /// The kubeconfig of a cluster-admin.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
@@ -52,6 +72,14 @@ impl ApiServer {
     /// A client with the rights of a cluster-admin.
     pub async fn client(&self) -> Client {
         Client::try_from(self.config().await).expect("a client")
+    }
+
+    /// A client with the rights of a cluster-admin, of whose requests some go wrong as no real part can make them.
+    pub async fn client_with(&self, faults: impl Fn(&Request<Body>) -> Option<Fault> + Send + 'static) -> Client {
+        let inner = self.client().await;
+        let service =
+            tower::service_fn(move |request: Request<Body>| spoiled(inner.clone(), faults(&request), request));
+        Client::new(service, "default")
     }
 
     /// A client with the rights of a service account, by a token as a Pod would have it.
@@ -91,6 +119,14 @@ impl ApiServer {
         self.try_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path]).map(|(_, warned)| warned)
     }
 
+    /// Has the API server look at every field of these manifests (YAML), strictly, and store nothing.
+    pub fn dry_run(&self, manifests: &str) -> Result<(), String> {
+        let file = tempfile::NamedTempFile::new_in(self.folder.path()).expect("a file");
+        std::fs::write(file.path(), manifests).expect("written");
+        let path = file.path().display().to_string();
+        self.try_kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]).map(drop)
+    }
+
     /// Runs kubectl as a cluster-admin; its output. Fails the test when it fails.
     #[track_caller]
     pub fn kubectl(&self, arguments: &[&str]) -> String {
@@ -123,6 +159,12 @@ impl ApiServer {
         .expect("JSON")
     }
 
+    fn copy(&self, from: &str, to: &str) {
+        let path = |name| self.folder.path().join(name);
+        let done = Command::new("cp").arg("-a").arg(path(from)).arg(path(to)).status().expect("cp runs");
+        assert!(done.success(), "copying {from} to {to}");
+    }
+
     fn script(&self, verb: &str) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/parts/apiserver");
         let mut command = Command::new(script);
@@ -134,6 +176,37 @@ impl ApiServer {
         let done = command.output().expect("hack/parts/apiserver runs");
         assert!(done.status.success(), "apiserver {verb}: {}", String::from_utf8_lossy(&done.stderr));
     }
+}
+
+/// What goes wrong with a request.
+pub enum Fault {
+    /// It is answered with this status, and nothing happens.
+    Refused(u16),
+    /// The connection breaks in the middle of the answer.
+    Cut,
+}
+
+type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
+
+async fn spoiled(inner: Client, fault: Option<Fault>, request: Request<Body>) -> Result<Answer, kube::Error> {
+    let whole = |body: Bytes| Full::new(body).map_err(|never| match never {}).boxed_unsync();
+    if let Some(Fault::Refused(code)) = fault {
+        let status = serde_json::json!({
+            "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "message": "spoiled by a test",
+            "reason": if code == 409 { "Conflict" } else { "" },
+        });
+        let mut answer = Response::new(whole(status.to_string().into()));
+        *answer.status_mut() = code.try_into().expect("a status");
+        return Ok(answer);
+    }
+    let (head, body) = inner.send(request).await?.into_parts();
+    if fault.is_none() {
+        return Ok(Response::from_parts(head, body.map_err(Into::into).boxed_unsync()));
+    }
+    let all = body.collect().await?.to_bytes();
+    let half = Ok(Frame::data(all.slice(..all.len() / 2)));
+    let frames = futures::stream::iter([half, Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())]);
+    Ok(Response::from_parts(head, StreamBody::new(frames).boxed_unsync()))
 }
 
 impl Drop for ApiServer {
