@@ -19,7 +19,7 @@ use coxswain::volume::{Protocol, ProxyKind};
 use proptest::prelude::*;
 
 use crate::support::model::{self, Stage};
-use crate::support::parts;
+use crate::support::{parts, standalone};
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io";
 
@@ -402,8 +402,9 @@ fn some_text() -> impl Strategy<Value = String> {
 
 /// All of them in one file: each on a host of its own, or (global ones) one after the other.
 #[test]
-fn real_nginx_takes_every_good_example() {
+fn real_proxies_take_every_good_example() {
     let Some(nginx) = parts::nginx() else { return };
+    let envoy = parts::envoy();
     let good = || FAMILIES.iter().flat_map(|family| family.spec().cases).filter(|case| case.expect == Expect::Accepted);
     let protocols = [Protocol::Http, Protocol::Grpcs];
     let (actions, upstreams): (Vec<_>, Vec<_>) =
@@ -419,8 +420,14 @@ fn real_nginx_takes_every_good_example() {
         let taken = Stage::new(&rendering).test(&nginx, "nginx.conf");
         assert_eq!(taken, Ok(()), "{what}");
     };
+    let check_envoy = |config: &ProxyConfig, what: &str| {
+        let Some(envoy) = &envoy else { return };
+        assert_eq!(standalone::tested(envoy, config), Ok(()), "{what}");
+    };
     let hosts: Vec<_> = good().enumerate().map(|(n, case)| host(n, &read_case(case).1.policies)).collect();
-    check(&model::config(hosts, upstreams.clone()), "all of the routes");
+    let all = model::config(hosts, upstreams.clone());
+    check(&all, "all of the routes");
+    check_envoy(&all, "all of the routes");
     for case in good() {
         let (globals, policies, _) = read_case(case);
         if globals == GlobalPolicies::default() {
@@ -428,7 +435,9 @@ fn real_nginx_takes_every_good_example() {
             let alone = model::config([host(0, &policies.policies)], upstreams.clone());
             check(&alone, case.name);
         } else {
-            check(&ProxyConfig { globals: globals.globals, ..model::config([], []) }, case.name);
+            let config = ProxyConfig { globals: globals.globals, ..model::config([], []) };
+            check(&config, case.name);
+            check_envoy(&config, case.name);
         }
     }
 }

@@ -1,21 +1,24 @@
 //! Every case in `tests/golden`: what becomes of its objects, as it was agreed to be.
 //!
-//! Beside each `<case>.yaml` lie two snapshots: `model@…` has the problems and the model, `nginx@…` the rendered file.
+//! Beside each `<case>.yaml` lie snapshots: `model@…` has the problems and the model, `nginx@…` the rendered file,
+//! `envoy@…` the same for Envoy, with what only Envoy's renderer tells.
 //! `cargo insta review` shows what a change of the code does to them. What holds for all hosts is written out once, in
 //! the case that serves nothing; elsewhere only what differs from it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use coxswain::model::ProxyConfig;
 use coxswain::problem::Reason;
 use coxswain::render::{History, RelativePath, Rendering, render};
 use coxswain::settings::{Flags, Settings};
 use coxswain::translate::{HeldBack, Translation, translate};
 use coxswain::volume::ProxyKind;
 use coxswain::watch::files;
+use serde_json::{Value, json};
 
 use crate::support::model::{Stage, value};
-use crate::support::parts;
+use crate::support::{parts, standalone};
 
 /// The time of all cases, in seconds since 1970.
 const NOW: i64 = 1_800_000_000;
@@ -24,8 +27,9 @@ const NOW: i64 = 1_800_000_000;
 const SKELETON: &str = "nothing-to-serve.yaml";
 
 #[test]
-fn every_case_is_as_agreed_and_nginx_takes_it() {
-    let nginx = parts::nginx();
+fn every_case_is_as_agreed_and_the_proxies_take_it() {
+    let (nginx, envoy) = (parts::nginx(), parts::envoy());
+    let rest_of_envoy = standalone::parts(&translated(&folder().join(SKELETON)).config).2;
     let skeleton = text(&rendered(&translated(&folder().join(SKELETON))));
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(folder());
@@ -36,7 +40,7 @@ fn every_case_is_as_agreed_and_nginx_takes_it() {
             let translation = translated(path);
             let rendering = rendered(&translation);
             let Translation { config, problems, ours: _ } = &translation;
-            insta::assert_json_snapshot!("model", serde_json::json!({ "problems": problems, "config": config }));
+            insta::assert_json_snapshot!("model", json!({ "problems": problems, "config": config }));
             let text = text(&rendering);
             let shown = if path.ends_with(SKELETON) { text } else { own(&text, &skeleton) };
             insta::assert_snapshot!("nginx", shown);
@@ -45,8 +49,49 @@ fn every_case_is_as_agreed_and_nginx_takes_it() {
             {
                 panic!("{}: {words}", path.display());
             }
+            insta::assert_json_snapshot!("envoy", of_envoy(config, path.ends_with(SKELETON), &rest_of_envoy));
+            if let Some(envoy) = &envoy
+                && let Err(words) = standalone::tested(envoy, config)
+            {
+                panic!("{}: {words}", path.display());
+            }
         });
     });
+}
+
+/// What Envoy is told, and what is told of Envoy; of what holds for all only what the skeleton has not.
+fn of_envoy(config: &ProxyConfig, is_skeleton: bool, skeleton: &Value) -> Value {
+    let rendering = render(config, ProxyKind::Envoy, &History::default()).unwrap_or_else(|error| panic!("{error}"));
+    let (clusters, hosts, rest) = standalone::parts(config);
+    let mut shown = json!({ "problems": rendering.problems, "clusters": clusters, "hosts": hosts });
+    if is_skeleton {
+        shown["rest"] = rest;
+    } else {
+        let mut unusual = Vec::new();
+        differences("", skeleton, &rest, &mut unusual);
+        shown["unlike the usual"] = unusual.into();
+    }
+    shown
+}
+
+/// The places at which two values differ, with what the second has there.
+fn differences(place: &str, usual: &Value, value: &Value, found: &mut Vec<String>) {
+    match (usual, value) {
+        (Value::Object(usual), Value::Object(value)) => {
+            let names: BTreeSet<&String> = usual.keys().chain(value.keys()).collect();
+            for name in names {
+                let [usual, value] = [usual, value].map(|object| object.get(name).unwrap_or(&Value::Null));
+                differences(&format!("{place}.{name}"), usual, value, found);
+            }
+        }
+        (Value::Array(usual), Value::Array(value)) if usual.len() == value.len() => {
+            for (n, (usual, value)) in usual.iter().zip(value).enumerate() {
+                differences(&format!("{place}[{n}]"), usual, value, found);
+            }
+        }
+        _ if usual == value => {}
+        _ => found.push(format!("{place}: {value}")),
+    }
 }
 
 fn folder() -> PathBuf {

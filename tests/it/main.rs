@@ -8,6 +8,7 @@ mod check;
 mod commands;
 mod dns;
 mod envoy;
+mod envoy_render;
 mod golden;
 mod lossless;
 mod node;

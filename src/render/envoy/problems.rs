@@ -56,6 +56,11 @@ fn of_transfer(
     problems: &mut BTreeSet<Problem>,
 ) {
     let Action::Forward(upstream) = &route.action else { return };
+    if let Some(rewrite) = route.policies.rewrite.as_ref().filter(|rewrite| !rewrites(rewrite, &route.path)) {
+        let pattern = shown(rewrite.pattern.as_str());
+        let message = format!("rewrite-target: {pattern} cannot be read by Envoy's regular expressions");
+        problems.insert(subject.rejected(Reason::ProxyCannot, "", message, "the path answers 503"));
+    }
     let mut tell = |message: String, effect: String| {
         problems.insert(subject.notice(Reason::ProxyCannot, "", message, &effect));
     };

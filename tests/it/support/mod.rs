@@ -14,6 +14,7 @@ pub mod parts;
 pub mod pod;
 pub mod rendered;
 pub mod run;
+pub mod standalone;
 pub mod tokens;
 pub mod wait;
 

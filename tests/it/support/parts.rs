@@ -11,6 +11,11 @@ pub fn nginx() -> Option<PathBuf> {
     part("nginx", "nginx")
 }
 
+/// Envoy, or `None` after the reason has been printed.
+pub fn envoy() -> Option<PathBuf> {
+    part("envoy", "envoy")
+}
+
 /// The executable `program`, which belongs to the part that `COXSWAIN_REQUIRE` calls `part`.
 pub fn part(part: &str, program: &str) -> Option<PathBuf> {
     let found = folders().into_iter().map(|folder| folder.join(program)).find(|path| is_executable(path));
