@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -54,13 +55,23 @@ pub async fn serve(
     basis: watch::Receiver<Option<Basis>>,
 ) -> anyhow::Result<()> {
     let court = Court { basis, seats: Arc::new(Semaphore::new(AT_ONCE)) };
-    let router = Router::new().route(PATH, post(review)).layer(DefaultBodyLimit::max(LARGEST)).with_state(court);
+    let router = Router::new()
+        .route(PATH, post(review))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .layer(middleware::from_fn(in_time))
+        .with_state(court);
     let local = listener.local_addr().context("asking for the webhook's own address")?;
     let (sender, connections) = mpsc::channel(HANDSHAKES);
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(tls), sender));
     let served = axum::serve(Shaken { connections, local }, router).await;
     accepting.abort();
     served.context("serving the webhook")
+}
+
+/// All of it, from the first byte of the body on: who dawdles is not waited for.
+async fn in_time(request: Request, next: Next) -> Response {
+    let answered = tokio::time::timeout(2 * PATIENCE, next.run(request)).await;
+    answered.unwrap_or_else(|_| (StatusCode::SERVICE_UNAVAILABLE, "the review did not come in time\n").into_response())
 }
 
 async fn review(State(court): State<Court>, Json(review): Json<AdmissionReview<Ingress>>) -> Response {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::spec::{Case, Key, Spec};
 use super::{GlobalPolicies, Reader};
-use crate::problem::Reason;
+use crate::problem::{Reason, Severity};
 use crate::value::cidr::Cidrs;
 use crate::value::header::HeaderName;
 use crate::value::{Invalid, Value};
@@ -95,6 +95,11 @@ static SPEC: Spec = Spec {
             &[("forwarded-for-header", "proxy_protocol")],
             Reason::InvalidValue,
         ),
+        Case::bad(
+            "a header that the proxy drops",
+            &[("forwarded-for-header", "X_Forwarded_For"), ("use-forwarded-headers", "true")],
+            Reason::OutOfPlace,
+        ),
         Case::bad("no network", &[("proxy-real-ip-cidr", "10.0.0.0/33")], Reason::InvalidValue),
         Case::good("the whole chain of proxies", &[("compute-full-forwarded-for", "true")]),
         Case::bad("empty but for a blank", &[("compute-full-forwarded-for", " ")], Reason::InvalidValue),
@@ -121,6 +126,15 @@ impl super::Family for Family {
             (Some(header), Some(from)) if trusts => Some(Trust { header, from, append }),
             _ => None,
         };
+        let dropped = |trust: &Trust| trust.header.as_str().contains('_');
+        if !into.globals.connections.underscores_in_headers
+            && into.globals.forwarded.trust.as_ref().is_some_and(dropped)
+        {
+            let wrong = "names a header with `_`, and the proxy drops such headers; `enable-underscores-in-headers` must \
+                         be `true`, or the header another one";
+            let effect = "every request counts as coming from the other end of its connection";
+            from.refuse(&HEADER, (Severity::Degraded, Reason::OutOfPlace), wrong, effect);
+        }
         from.set(&REQUEST_ID, &mut into.globals.forwarded.request_id);
     }
 }

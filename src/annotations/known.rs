@@ -2,6 +2,13 @@
 //!
 //! Building one moves its row into the [`Spec`](super::Spec) of a family. A test checks that the rows and the families
 //! together are the whole list, without overlap. The ConfigMap has its own list, [`super::known_settings`].
+//!
+//! **What counts as protecting**, so that its routes answer 503 as long as it is not built: whatever decides who may
+//! come. That is authentication, client certificates and source ranges; and a snippet that says so in nginx's own words
+//! (`deny`, `auth_request`, `return 403` …). Told and served without: what bounds the load of those who may come
+//! (`limit-*`: a limit must not become an outage), what goes by what clients say of themselves (`block-user-agents`,
+//! `block-referers`: whoever wants to says something else), and what looks at the content of requests
+//! (ModSecurity: a second line of defence behind the application's own). Their authors learn of it on the object.
 
 use super::spec::Risk;
 use crate::value::Value;
@@ -15,6 +22,8 @@ pub struct Known {
     pub risk: Risk,
     /// It protects: the routes it would protect answer 503.
     pub protects: bool,
+    /// It is a piece of nginx's configuration, which protects if it restricts who may come.
+    snippet: bool,
     /// Why it will never be built; `None`: not yet.
     pub pointless: Option<&'static str>,
     /// The value that asks for what happens anyway, by our doing or by default of every proxy: then nothing is told.
@@ -27,12 +36,26 @@ impl Known {
         Self { protects: true, ..self }
     }
 
+    pub(super) const fn snippet(self) -> Self {
+        Self { snippet: true, ..self }
+    }
+
     pub(super) const fn pointless(self, why: &'static str) -> Self {
         Self { pointless: Some(why), ..self }
     }
 
     pub(super) const fn unless(self, value: &'static str) -> Self {
         Self { unless: value, ..self }
+    }
+
+    /// Whether it is a piece of nginx's configuration, which may protect or not.
+    pub fn is_snippet(&self) -> bool {
+        self.snippet
+    }
+
+    /// Whether it protects with this value.
+    pub fn protects_with(&self, text: &str) -> bool {
+        self.protects || (self.snippet && restricts(text))
     }
 
     /// Whether a value asks for what happens anyway.
@@ -46,7 +69,25 @@ impl Known {
 }
 
 pub(super) const fn known(name: &'static str, risk: Risk) -> Known {
-    Known { name, risk, protects: false, pointless: None, unless: "" }
+    Known { name, risk, protects: false, snippet: false, pointless: None, unless: "" }
+}
+
+/// Whether a piece of nginx's configuration has a directive by which somebody may not come. Rather too often than not.
+fn restricts(snippet: &str) -> bool {
+    const DIRECTIVES: [&str; 9] = [
+        "allow",
+        "deny",
+        "satisfy",
+        "internal",
+        "secure_link",
+        "ssl_verify_client",
+        "valid_referers",
+        "access_by_lua_block",
+        "access_by_lua_file",
+    ];
+    let words = || snippet.split(|c: char| c.is_whitespace() || matches!(c, ';' | '{' | '}')).filter(|w| !w.is_empty());
+    let refuses = words().zip(words().skip(1)).any(|(word, next)| word == "return" && next.starts_with('4'));
+    refuses || words().any(|word| DIRECTIVES.contains(&word) || word.starts_with("auth_"))
 }
 
 use known as annotation;
@@ -78,7 +119,7 @@ pub(super) const fn legacy(name: &'static str, instead: &'static str) -> Legacy 
 pub const ANNOTATIONS: &[Known] = &[
     // Server-wide.
     annotation("server-alias", Risk::High),
-    annotation("server-snippet", Risk::Critical),
+    annotation("server-snippet", Risk::Critical).snippet(),
     annotation("stream-snippet", Risk::Critical),
     annotation("auth-tls-secret", Risk::Medium).protects(),
     annotation("auth-tls-verify-client", Risk::Medium).protects(),
@@ -114,7 +155,7 @@ pub const ANNOTATIONS: &[Known] = &[
         .pointless("no version of nginx since 1.25.1 has it, and browsers have dropped HTTP/2 push"),
     annotation("satisfy", Risk::Low).protects(),
     annotation("connection-proxy-header", Risk::Low),
-    annotation("configuration-snippet", Risk::Critical),
+    annotation("configuration-snippet", Risk::Critical).snippet(),
     annotation("enable-access-log", Risk::Low).unless("true"),
     annotation("enable-rewrite-log", Risk::Low).unless("false"),
     annotation("mirror-target", Risk::High),
@@ -211,3 +252,29 @@ pub const LEGACY_ANNOTATIONS: &[Legacy] = &[
     legacy("opentracing-*", "use `enable-opentelemetry`"),
     legacy("enable-dynamic-tls-records", "remove it"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snippet_protects_where_it_says_who_may_not_come() {
+        let snippet = known("configuration-snippet", Risk::Critical).snippet();
+        for protecting in [
+            "deny all;",
+            "  allow 10.0.0.0/8;\ndeny\tall;",
+            "if ($http_x_key != secret) { return 403; }",
+            "auth_request /auth;",
+            "location /admin { return 401; }",
+            "satisfy any;",
+        ] {
+            assert!(snippet.protects_with(protecting), "{protecting}");
+        }
+        for plain in
+            ["add_header X-A b;", "more_set_headers \"X: allowed\";", "return 301 https://b;", "proxy_buffering off;"]
+        {
+            assert!(!snippet.protects_with(plain), "{plain}");
+        }
+        assert!(!known("mirror-target", Risk::High).protects_with("deny all;"));
+    }
+}

@@ -48,7 +48,7 @@ pub(super) fn explain(layer: Layer<'_>, name: &str, text: &str) -> Option<Leftov
         }
         let (scope, protects) = match layer {
             Layer::ConfigMap => (Scope::Route, false),
-            _ => (Scope::Global, known.protects),
+            _ => (Scope::Global, known.protects_with(text)),
         };
         return Some(out_of_place(layer, known.name, scope, protects.then_some(known.name)));
     }
@@ -78,7 +78,7 @@ fn not_built(known: &'static Known, text: &str) -> Option<Leftover> {
             severity: Severity::Notice,
             ..Leftover::new(Reason::NotSupported, format!("{name} is not needed: {why}"))
         },
-        None if known.protects => Leftover {
+        None if known.protects_with(text) => Leftover {
             protects: Some(name),
             ..Leftover::new(Reason::NotSupported, format!("{name} is not supported yet, and it is meant to protect"))
         },

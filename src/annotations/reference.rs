@@ -116,6 +116,13 @@ impl Page {
                 join(protecting)
             ))?;
         }
+        let snippets: Vec<&Known> = rows.iter().filter(|known| known.is_snippet()).collect();
+        if !snippets.is_empty() {
+            self.paragraph(&format!(
+                "{} close the routes too, with 503, if they restrict who may come (`deny`, `auth_request`, `return 403` …).",
+                join(snippets)
+            ))?;
+        }
         for known in pointless {
             let why = known.pointless.unwrap_or_default();
             self.item(&format!("`{}` will not be supported", known.name), why)?;

@@ -1,4 +1,4 @@
-//! `allowlist-source-range`, `denylist-source-range`: which clients may come. Protects: what cannot be honoured closes.
+//! `allowlist-source-range`, `denylist-source-range`, `block-cidrs`: which clients may come. Protects: what cannot be honoured closes.
 
 use serde::Serialize;
 
@@ -37,15 +37,26 @@ static DENY: Key = Key {
     ..Key::ROUTE
 };
 
+static BLOCK: Key = Key {
+    name: "block-cidrs",
+    grammar: "IP addresses or networks such as `10.0.0.0/8`, separated by commas",
+    doc: "Clients from these networks may not come, besides those of `denylist-source-range`; they are answered with 403. \
+          An Ingress or class with a denylist of its own has that in the place of both.",
+    on_invalid: OnInvalid::Deny,
+    ..Key::GLOBAL
+};
+
 static SPEC: Spec = Spec {
     title: "Source ranges",
-    keys: &[&ALLOW, &DENY],
+    keys: &[&ALLOW, &DENY, &BLOCK],
     cases: &[
         Case::good("the own network", &[("allowlist-source-range", "10.0.0.0/8, 2001:db8::/32")]),
         Case::good("under its old name", &[("whitelist-source-range", "192.0.2.7")]),
         Case::bad("no network", &[("allowlist-source-range", "10.0.0.0/8,10.0.0.256")], Reason::ProtectionFailed),
         Case::bad("empty", &[("allowlist-source-range", "")], Reason::ProtectionFailed),
         Case::good("a nuisance", &[("denylist-source-range", "198.51.100.0/24")]),
+        Case::good("a nuisance to all", &[("block-cidrs", "198.51.100.7, 2001:db8:bad::/48")]),
+        Case::bad("no network to block", &[("block-cidrs", "198.51.100.0/33")], Reason::ProtectionFailed),
         Case::bad("a name", &[("denylist-source-range", "office.example.com")], Reason::ProtectionFailed),
     ],
 };
@@ -65,6 +76,9 @@ impl super::Family for Family {
             if let Some(Cidrs(networks)) = from.value(key, "none") {
                 *list = networks;
             }
+        }
+        if let Some(Cidrs(networks)) = from.value(&BLOCK, "none") {
+            range.deny.extend(networks);
         }
     }
 }

@@ -74,6 +74,12 @@ impl<'a> Backends<'a> {
             return Answer::closed();
         }
         let mut asked = Asked { ingress, place, problems };
+        if backend.resource.is_some() && claim.rewrite.is_some() {
+            let message = "rewrite-target changes nothing here: a ConfigMap is served by what follows the path of the \
+                           rule; it must belong to a Service";
+            let (field, effect) = (place.backend(".resource"), "the files are served by the path as it is sent");
+            asked.problems.push(ingress.subject.notice(Reason::OutOfPlace, field, message, effect));
+        }
         match (&backend.service, &backend.resource) {
             (Some(service), None) => self.service(asked, service),
             (None, Some(resource)) => self.resource(asked, resource, path),

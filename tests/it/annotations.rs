@@ -17,6 +17,7 @@ use coxswain::value::reference::ObjectName;
 use coxswain::volume::{Protocol, ProxyKind};
 
 use proptest::prelude::*;
+use serde_json::{Value as Json, json};
 
 use crate::support::model::{self, Stage};
 use crate::support::{parts, standalone};
@@ -125,6 +126,21 @@ fn every_default_is_a_value_and_the_one_in_force() {
         let read = read(key.scope == Scope::Global, &entries);
         assert_eq!(read, Default::default(), "{}", key.name);
     }
+}
+
+#[test]
+fn the_charts_schema_knows_every_key_of_the_global_config_map() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/coxswain/values.schema.json");
+    let entry = |key: &Key| json!({"type": ["string", "number", "boolean"], "description": key.grammar});
+    let keys = FAMILIES.iter().flat_map(|family| family.spec().keys);
+    let expected: serde_json::Map<String, Json> =
+        keys.flat_map(|key| key.in_config_map().map(|name| (name.to_owned(), entry(key)))).collect();
+    let schema: Json = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let written = &schema["properties"]["controller"]["properties"]["config"]["properties"];
+    // Sorted on both sides, whatever the order in the file.
+    let sorted = |value: &Json| -> BTreeMap<String, Json> { serde_json::from_value(value.clone()).unwrap_or_default() };
+    let expected = Json::Object(expected);
+    assert_eq!(sorted(written), sorted(&expected), "{path}: `config` must have the properties\n{expected:#}");
 }
 
 #[test]

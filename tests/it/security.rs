@@ -1,6 +1,9 @@
 //! What a hostile tenant or client may try: objects that want to become configuration, requests that want to go where
 //! they must not. One bad object harms only itself; nobody reaches what is not theirs.
 
+mod advisories;
+mod webhook;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

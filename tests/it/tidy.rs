@@ -94,7 +94,20 @@ const SHELL: &[Rule] = &[
     Rule { module: "quarantine", may_use: &["*"], may_not_name: &[] },
     Rule { module: "reconcile", may_use: &["*"], may_not_name: &[] },
     Rule { module: "server", may_use: &["*"], may_not_name: &[] },
-    Rule { module: "admission", may_use: &["*"], may_not_name: &[] },
+    Rule {
+        module: "admission",
+        // Neither the agent nor anything else that could start a proxy (CVE-2025-1974).
+        may_use: &[
+            "model::Certificate",
+            "problem",
+            "settings",
+            "snapshot",
+            "translate",
+            "value",
+            "watch::cluster::FIELD_MANAGER",
+        ],
+        may_not_name: &["agent", "std::process", "tokio::process"],
+    },
     Rule { module: "cli", may_use: &["*"], may_not_name: &[] },
 ];
 

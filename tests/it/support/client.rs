@@ -169,6 +169,11 @@ impl Client {
         .await
     }
 
+    /// A connection that nothing is sent over yet.
+    pub async fn connect_raw(&self) -> Result<Box<dyn Stream>, String> {
+        timely("connecting", async { Ok(self.stream().await?.0) }).await
+    }
+
     /// A WebSocket at `target` of `host`.
     pub async fn websocket(&self, host: &str, target: &str) -> Result<WebSocketStream<Box<dyn Stream>>, String> {
         let mut request = format!("ws://{host}{target}").into_client_request().map_err(|error| reason(&error))?;

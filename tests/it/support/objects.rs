@@ -79,6 +79,12 @@ impl Ingress {
         self
     }
 
+    /// With this uid.
+    pub fn uid(mut self, uid: &str) -> Self {
+        self.0["metadata"]["uid"] = json!(uid);
+        self
+    }
+
     /// Made at this time.
     pub fn created(mut self, time: &str) -> Self {
         self.0["metadata"]["creationTimestamp"] = json!(time);

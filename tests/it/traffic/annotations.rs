@@ -227,11 +227,12 @@ async fn what_is_not_built_is_told_and_closes_only_where_it_protects() {
         ("auth-tls-secret", "default/ca"),
         ("satisfy", "any"),
         ("enable-global-auth", "true"),
+        ("configuration-snippet", "deny all;"),
     ];
     let harmless = [
         ("proxy-ssl-name", "x"),
-        ("configuration-snippet", "deny all;"),
-        ("server-snippet", "return 404;"),
+        ("server-snippet", "add_header X-A b;"),
+        ("limit-rps", "5"),
         ("no-such-annotation", "x"),
         ("rewrite-targett", "/"),
         ("canary-weight", "50"),
