@@ -85,8 +85,9 @@ fn restricts(snippet: &str) -> bool {
         "access_by_lua_block",
         "access_by_lua_file",
     ];
+    const REFUSALS: [&str; 4] = ["401", "403", "404", "444"];
     let words = || snippet.split(|c: char| c.is_whitespace() || matches!(c, ';' | '{' | '}')).filter(|w| !w.is_empty());
-    let refuses = words().zip(words().skip(1)).any(|(word, next)| word == "return" && next.starts_with('4'));
+    let refuses = words().zip(words().skip(1)).any(|(word, next)| word == "return" && REFUSALS.contains(&next));
     refuses || words().any(|word| DIRECTIVES.contains(&word) || word.starts_with("auth_"))
 }
 
