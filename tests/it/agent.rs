@@ -6,3 +6,4 @@ mod environment;
 pub mod fixture;
 mod refusals;
 mod releases;
+mod unprivileged;

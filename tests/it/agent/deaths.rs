@@ -163,6 +163,30 @@ async fn the_agent_may_die_after_each_step_of_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_agent_may_die_on_its_way_back_to_the_former_release() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    sidecar.flags.push("--reload-timeout=1".to_owned());
+    let first = sidecar.publish(&Release::saying("one"));
+    sidecar.start();
+    sidecar.accepts(&first).await;
+    let (master, proper) = (sidecar.master().await, sidecar.proper().await);
+    // A worker that does not hear that it should go: the reload comes to no end.
+    let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap();
+    let stuck = Pid::from_raw(children.split_whitespace().next().unwrap().parse().unwrap());
+    kill(stuck, Signal::SIGSTOP).unwrap();
+    let armed = sidecar.arm("before-roll-back-reload");
+    let next = sidecar.publish(&Release::saying("two"));
+    eventually("the way back", async || check(!armed.exists(), || "nobody came by".to_owned())).await;
+    eventually("its death", async || check(kill(proper, None).is_err(), || "it lives".to_owned())).await;
+    assert!(sidecar.volume.current().join("nginx.conf").exists());
+    kill(stuck, Signal::SIGCONT).unwrap();
+    sidecar.accepts(&next).await;
+    sidecar.serves("two").await;
+    sidecar.becomes_ready().await;
+    assert_eq!(sidecar.master().await, master);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_agent_may_die_after_each_step_of_the_first_start() {
     for point in ["after-include", "after-includes", "after-flip", "after-start", "after-report"] {
         let Some(mut sidecar) = Sidecar::new().await else { return };
