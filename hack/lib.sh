@@ -19,9 +19,9 @@ at_least() { # WANTED VERSION: numbers between dots, as sort -V compares them
 good() { # NAME EXECUTABLE: prints its version; fails when coxswain or the tests cannot use it
   local name=$1 path=$2 wanted version
   case $name in
-    nginx) # both are the first of their series without CVE-2026-42945, -9256 and -42533
+    nginx)
       version=$("$path" -v 2>&1 | sed -n 's|.*nginx/\([0-9.]*\).*|\1|p')
-      case $version in 1.30.*) wanted=1.30.4 ;; *) wanted=1.31.3 ;; esac
+      wanted=$(nginx_floor "$version")
       ;;
     envoy) version=$("$path" --version | sed -n 's|.*/\([0-9][0-9.]*\)/.*|\1|p') wanted=1.40.0 ;;
     etcd) version=$("$path" --version | sed -n 's/^etcd Version: //p') wanted=3.5 ;;
@@ -34,6 +34,12 @@ good() { # NAME EXECUTABLE: prints its version; fails when coxswain or the tests
   esac 2> /dev/null
   echo "$version"
   at_least "$wanted" "$version" && { [[ $name != nginx ]] || has_modules "$path"; }
+}
+
+nginx_floor() { # VERSION: the first of its series without known vulnerabilities; the agent's table is the only one
+  local floors
+  floors=$(sed -n 's/.*fixed_in: Version(\([0-9]*\), \([0-9]*\), \([0-9]*\)).*/\1.\2.\3/p' "$root/src/agent/nginx/version.rs")
+  grep -F "${1%.*}." <<< "$floors" || tail -n 1 <<< "$floors"
 }
 
 has_modules() { # EXECUTABLE: an nginx with what rendered configurations name

@@ -214,7 +214,7 @@ mod tests {
     use crate::publish::Publisher;
     use crate::value::Value as _;
     use crate::value::reference::ObjectName;
-    use crate::volume::{Endpoints, LogLevel, Protocol, ProxyKind, Volume};
+    use crate::volume::{Endpoints, Protocol, Volume};
 
     struct Bench {
         _folder: tempfile::TempDir,
@@ -319,17 +319,7 @@ mod tests {
         let set: EndpointSet = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(set.endpoints, Endpoints::Addresses(Vec::new()));
         config.upstreams.clear();
-        let manifest = |upstreams: Vec<String>| Manifest {
-            proxy: ProxyKind::Nginx,
-            base: None,
-            upstreams,
-            slots: Vec::new(),
-            files: Vec::new(),
-            error_log_level: LogLevel::Notice,
-            worker_shutdown_timeout: 240,
-            workers: None,
-            access_log: None,
-        };
+        let manifest = |upstreams: Vec<String>| Manifest { upstreams, ..Manifest::empty() };
         bench.live.retain(&config, &[manifest(vec![id.to_string()])]).unwrap();
         assert!(path.exists(), "workers of an older release may still ask");
         bench.live.retain(&config, &[manifest(Vec::new())]).unwrap();

@@ -152,7 +152,6 @@ mod tests {
 
     use super::*;
     use crate::render::{File, RelativePath};
-    use crate::volume::{LogLevel, ProxyKind};
 
     fn release(of: &str) -> Release {
         let text = |text: &str| File { mode: 0o644, bytes: text.as_bytes().to_vec() };
@@ -160,17 +159,7 @@ mod tests {
             files: BTreeMap::from([(RelativePath::MAIN, text(of))]),
             digest: Digest::parse(&of.repeat(64)).unwrap(),
             changed: Some(text("changed")),
-            manifest: Manifest {
-                proxy: ProxyKind::Nginx,
-                base: None,
-                upstreams: vec!["u".to_owned()],
-                slots: Vec::new(),
-                files: Vec::new(),
-                error_log_level: LogLevel::Notice,
-                worker_shutdown_timeout: 240,
-                workers: None,
-                access_log: None,
-            },
+            manifest: Manifest { upstreams: vec!["u".to_owned()], ..Manifest::empty() },
         }
     }
 

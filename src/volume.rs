@@ -285,6 +285,24 @@ pub struct Manifest {
     pub access_log: Option<String>,
 }
 
+#[cfg(test)]
+impl Manifest {
+    /// A release for nginx that names nothing.
+    pub(crate) fn empty() -> Self {
+        Self {
+            proxy: ProxyKind::Nginx,
+            base: None,
+            upstreams: Vec::new(),
+            slots: Vec::new(),
+            files: Vec::new(),
+            error_log_level: LogLevel::Notice,
+            worker_shutdown_timeout: 240,
+            workers: None,
+            access_log: None,
+        }
+    }
+}
+
 /// `certificates.json`: the slot whose certificate a name is served with. Names in lower case.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Certificates {

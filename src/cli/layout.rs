@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::agent::nginx::Nginx;
+use crate::agent::nginx::{Nginx, includes};
 use crate::agent::rejection::Rejection;
 use crate::live::Live;
 use crate::model::ProxyConfig;
@@ -26,7 +26,7 @@ pub fn write(folder: &Path, release: &Release, config: &ProxyConfig) -> anyhow::
         fs::create_dir_all(&folder).with_context(|| format!("making the folder {}", folder.display()))?;
     }
     let stand_ins = match release.manifest.proxy {
-        ProxyKind::Nginx => stand_ins(&volume).into(),
+        ProxyKind::Nginx => stand_ins(&volume)?,
         ProxyKind::Envoy => vec![(local::STANDALONE, standalone(config)?)],
     };
     for (name, text) in stand_ins {
@@ -88,16 +88,11 @@ fn refused_by_envoy(bin: &Path, volume: &Volume) -> anyhow::Result<Option<Reject
 }
 
 /// What the agent would write, as far as a test needs it: nothing that listens or leaves the folder.
-fn stand_ins(volume: &Volume) -> [(&'static str, String); 4] {
-    let (out, temporary) = (volume.output(), volume.temporary());
-    let (out, temporary) = (out.display(), temporary.display());
-    let main = format!("pid \"{out}/nginx.pid\";\nlock_file \"{out}/nginx.lock\";\nerror_log stderr notice;\n");
-    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let paths = kinds.map(|kind| format!("{kind}_temp_path \"{temporary}/{kind}\";\n")).concat();
-    [
-        (local::MAIN, main),
+fn stand_ins(volume: &Volume) -> anyhow::Result<Vec<(&'static str, String)>> {
+    Ok(vec![
+        (local::MAIN, includes::files_of_master(volume)? + "error_log stderr notice;\n"),
         (local::WORKERS, "worker_processes 1;\n".to_owned()),
-        (local::HTTP, format!("resolver 127.0.0.1:53 ipv6=off;\nresolver_timeout 60s;\n{paths}")),
+        (local::HTTP, includes::resolving(volume, "127.0.0.1:53 ipv6=off")?),
         (local::ACCESS_LOG, "access_log off;\n".to_owned()),
-    ]
+    ])
 }

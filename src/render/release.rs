@@ -111,42 +111,28 @@ fn digest(files: &BTreeMap<RelativePath, File>, manifest: &Manifest) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volume::{LogLevel, ProxyKind};
-
-    fn manifest() -> Manifest {
-        Manifest {
-            proxy: ProxyKind::Nginx,
-            base: None,
-            upstreams: Vec::new(),
-            slots: Vec::new(),
-            files: Vec::new(),
-            error_log_level: LogLevel::Notice,
-            worker_shutdown_timeout: 240,
-            workers: None,
-            access_log: None,
-        }
-    }
+    use crate::volume::LogLevel;
 
     #[test]
     fn the_digest_is_over_names_and_content() {
         let one = |path, text: &str| BTreeMap::from([(path, File::public(text.to_owned()))]);
         let digests = [
-            digest(&one(RelativePath::MAIN, "a"), &manifest()),
-            digest(&one(RelativePath::MAIN, "b"), &manifest()),
-            digest(&one(RelativePath::CHANGED, "a"), &manifest()),
+            digest(&one(RelativePath::MAIN, "a"), &Manifest::empty()),
+            digest(&one(RelativePath::MAIN, "b"), &Manifest::empty()),
+            digest(&one(RelativePath::CHANGED, "a"), &Manifest::empty()),
         ];
-        assert_eq!(digests[0], digest(&one(RelativePath::MAIN, "a"), &manifest()));
+        assert_eq!(digests[0], digest(&one(RelativePath::MAIN, "a"), &Manifest::empty()));
         assert!(digests[0] != digests[1] && digests[0] != digests[2] && digests[1] != digests[2]);
     }
 
     #[test]
     fn what_only_the_agent_is_told_is_a_release_of_its_own_and_history_is_not() {
         let digest = |manifest: Manifest| digest(&BTreeMap::new(), &manifest);
-        let plain = digest(manifest());
-        assert_ne!(digest(Manifest { error_log_level: LogLevel::Debug, ..manifest() }), plain);
-        assert_ne!(digest(Manifest { worker_shutdown_timeout: 241, ..manifest() }), plain);
-        assert_ne!(digest(Manifest { workers: Some(2), ..manifest() }), plain);
-        assert_ne!(digest(Manifest { access_log: Some("/x".to_owned()), ..manifest() }), plain);
-        assert_eq!(digest(Manifest { base: Some(plain.clone()), ..manifest() }), plain);
+        let plain = digest(Manifest::empty());
+        assert_ne!(digest(Manifest { error_log_level: LogLevel::Debug, ..Manifest::empty() }), plain);
+        assert_ne!(digest(Manifest { worker_shutdown_timeout: 241, ..Manifest::empty() }), plain);
+        assert_ne!(digest(Manifest { workers: Some(2), ..Manifest::empty() }), plain);
+        assert_ne!(digest(Manifest { access_log: Some("/x".to_owned()), ..Manifest::empty() }), plain);
+        assert_eq!(digest(Manifest { base: Some(plain.clone()), ..Manifest::empty() }), plain);
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::support::objects::service;
+use crate::support::objects::{config_map, service};
 use crate::support::run::Setup;
 use crate::support::{Ingress, Pod, Run, eventually, net, wait};
 
@@ -224,6 +224,41 @@ async fn a_former_form_that_was_good_is_served_while_the_new_one_is_refused() {
     run.write("b.yaml", &good);
     answers(&run, &host(3), "/", 200).await;
     assert!(!current_text(run.volume().root()).contains(TOKEN));
+}
+
+/// What is refused is a setting for the whole proxy: nobody else is blamed, and nobody waits for it to be put right.
+async fn a_setting_that_is_refused(refuses: Refuses) {
+    let Some(setup) = Run::setup() else { return };
+    let pod = Pod::start("web", net::port()).await;
+    let wrapper = wrapper(&setup, refuses);
+    let settings = |exempt: &str| config_map("settings", &[("no-tls-redirect-locations", exempt)]);
+    let setup = setup.file("a.yaml", &(service("web", &[&pod]) + &objects(3, &[]))).file("s.yaml", &settings("/good"));
+    let run = setup.flag("--configmap=default/settings").proxy_bin(wrapper).serve().await;
+    run.write("s.yaml", &settings(&format!("/{TOKEN}")));
+    run.says("ConfigMap default/settings: brings what the proxy refuses").await;
+    for n in [3, 4] {
+        run.write(&format!("i{n}.yaml"), &ingress(n, "/"));
+        answers(&run, &host(n), "/", 200).await;
+    }
+    answers(&run, &host(0), "/", 200).await;
+    only_these_are_held(&run, &[]).await;
+    assert!(current_text(run.volume().root()).contains("~^/good"), "as it was last accepted");
+    run.write("s.yaml", &settings("/better"));
+    eventually("other settings", async || {
+        let text = current_text(run.volume().root());
+        wait::check(text.contains("~^/better"), || "not yet".to_owned())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_that_is_refused_keeps_nobody_waiting() {
+    a_setting_that_is_refused(Refuses::WithoutLine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_that_only_the_reload_refuses_keeps_nobody_waiting() {
+    a_setting_that_is_refused(Refuses::AtReload).await;
 }
 
 fn current_text(volume: &Path) -> String {

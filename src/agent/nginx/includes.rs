@@ -94,8 +94,7 @@ impl Surroundings {
         if let Some(user) = &self.user {
             writeln!(text, "user {} {};", quoted(&user.name)?, quoted(&user.group)?)?;
         }
-        writeln!(text, "pid {};", quoted(volume.output().join(PID_FILE))?)?;
-        writeln!(text, "lock_file {};", quoted(volume.output().join("nginx.lock"))?)?;
+        text.push_str(&files_of_master(volume)?);
         // Never less than what tells why a reload failed; what the release does not want is dropped on arrival.
         let level = includes.level.max(LogLevel::Crit).as_str();
         writeln!(text, "error_log syslog:server=unix:{},nohostname,tag=coxswain {level};", log::SOCKET)?;
@@ -103,10 +102,7 @@ impl Surroundings {
     }
 
     fn http(&self, volume: &Volume, includes: &Includes) -> anyhow::Result<String> {
-        let mut text = format!("resolver {};\nresolver_timeout 60s;\n", includes.resolver);
-        for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-            writeln!(text, "{kind}_temp_path {};", quoted(volume.temporary().join(kind))?)?;
-        }
+        let mut text = resolving(volume, &includes.resolver)?;
         write!(
             text,
             "server {{\n    listen unix:{};\n    allow all;\n    access_log off;\n    keepalive_timeout 0;\n    \
@@ -146,6 +142,21 @@ impl Surroundings {
         let pem = format!("{}{}", pair.cert.pem(), pair.signing_key.serialize_pem());
         replace(&path, pem.as_bytes(), 0o600)
     }
+}
+
+/// Main context: the files that every master insists on.
+pub fn files_of_master(volume: &Volume) -> anyhow::Result<String> {
+    let (pid, lock) = (volume.output().join(PID_FILE), volume.output().join("nginx.lock"));
+    Ok(format!("pid {};\nlock_file {};\n", quoted(pid)?, quoted(lock)?))
+}
+
+/// `http` context: where names are resolved (the arguments of `resolver`), and where bodies are put aside.
+pub fn resolving(volume: &Volume, resolver: &str) -> anyhow::Result<String> {
+    let mut text = format!("resolver {resolver};\nresolver_timeout 60s;\n");
+    for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        writeln!(text, "{kind}_temp_path {};", quoted(volume.temporary().join(kind))?)?;
+    }
+    Ok(text)
 }
 
 fn access_log(log: &AccessLog) -> anyhow::Result<String> {
