@@ -247,6 +247,11 @@ fn replace<K: Watched>(
         changed |= table.objects.remove(&name).is_some();
         changed |= table.malformed.insert(name, problem.clone()).as_ref() != Some(&problem);
     }
+    if first && !tables.scopes.values().any(|listing| listing.blocks(Instant::now())) {
+        let (ingresses, services, secrets) =
+            (tables.ingresses.objects.len(), tables.services.objects.len(), tables.secrets.objects.len());
+        tracing::info!(ingresses, services, secrets, "everything is listed");
+    }
     drop(tables);
     if changed {
         shared.wake();
