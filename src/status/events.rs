@@ -4,7 +4,7 @@
 //! changed. Normal `Sync` when an Ingress is live that changed after the first outcome. All through a token bucket,
 //! warnings first: a new leader must not write ten thousand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,13 +67,13 @@ impl Writer {
             }
             if !*leads.borrow() {
                 // The leader tells; what it already told need not be told again by whoever comes next, except problems.
-                queue.normal.clear();
+                queue.forget_normal();
                 continue;
             }
             if !self.sync {
-                queue.normal.clear();
+                queue.forget_normal();
             }
-            while let Some(note) = queue.next_if(|| bucket.take()) {
+            while let Some(note) = queue.next_if(|| *leads.borrow() && bucket.take()) {
                 self.publish(&note).await;
             }
         }
@@ -146,6 +146,13 @@ struct Note {
     text: String,
 }
 
+impl Note {
+    /// What it is about: one Event each.
+    fn key(&self) -> (Subject, String) {
+        (self.subject.clone(), self.reason.clone())
+    }
+}
+
 /// What has been told of every object.
 #[derive(Default)]
 struct Told {
@@ -206,33 +213,51 @@ impl Told {
     }
 }
 
-/// What waits to be written.
+/// What waits to be written, in the order of arrival.
 #[derive(Default)]
 struct Queue {
-    warnings: VecDeque<Note>,
-    normal: VecDeque<Note>,
+    warnings: BTreeMap<u64, Note>,
+    normal: BTreeMap<u64, Note>,
+    /// Where the note about a subject and a reason stands.
+    places: BTreeMap<(Subject, String), u64>,
+    next: u64,
 }
 
 impl Queue {
     fn push(&mut self, note: Note) {
-        let queue = if note.kind == EventType::Warning { &mut self.warnings } else { &mut self.normal };
+        let place = self.next;
+        self.next += 1;
         // A newer text of the same thing replaces the one that was not written yet.
-        queue.retain(|other| (&other.subject, &other.reason) != (&note.subject, &note.reason));
-        queue.push_back(note);
-        if self.warnings.len() + self.normal.len() > QUEUE && self.normal.pop_front().is_none() {
-            self.warnings.pop_front();
+        if let Some(former) = self.places.insert(note.key(), place) {
+            self.warnings.remove(&former);
+            self.normal.remove(&former);
+        }
+        let queue = if note.kind == EventType::Warning { &mut self.warnings } else { &mut self.normal };
+        queue.insert(place, note);
+        if self.places.len() > QUEUE {
+            let oldest = self.normal.pop_first().or_else(|| self.warnings.pop_first());
+            oldest.and_then(|(_, note)| self.places.remove(&note.key()));
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.warnings.is_empty() && self.normal.is_empty()
+        self.places.is_empty()
+    }
+
+    /// Forgets what went well.
+    fn forget_normal(&mut self) {
+        for note in std::mem::take(&mut self.normal).into_values() {
+            self.places.remove(&note.key());
+        }
     }
 
     fn next_if(&mut self, mut may: impl FnMut() -> bool) -> Option<Note> {
         if self.is_empty() || !may() {
             return None;
         }
-        self.warnings.pop_front().or_else(|| self.normal.pop_front())
+        let (_, note) = self.warnings.pop_first().or_else(|| self.normal.pop_first())?;
+        self.places.remove(&note.key());
+        Some(note)
     }
 }
 
@@ -378,6 +403,26 @@ mod tests {
         told.compare(&outcome(vec![], &[]), &mut queue);
         told.compare(&outcome(vec![problem("z/z", Reason::NoEndpoints, "n")], &[("a/b", 1)]), &mut queue);
         assert!(drain(&mut queue)[0].starts_with("Ingress z/z NoEndpoints"));
+    }
+
+    #[test]
+    fn a_newer_text_replaces_the_one_that_waits_and_the_oldest_good_news_goes_first_when_there_is_no_room() {
+        let mut queue = Queue::default();
+        let note = |name: &str, kind, text: &str| Note {
+            subject: Subject { kind: Kind::Ingress, object: ObjectName::parse(name).unwrap(), uid: None },
+            kind,
+            reason: "R".to_owned(),
+            action: "Translate",
+            text: text.to_owned(),
+        };
+        queue.push(note("a/b", EventType::Warning, "old"));
+        queue.push(note("a/b", EventType::Normal, "new"));
+        assert_eq!(drain(&mut queue), ["Ingress a/b R new"]);
+        queue.push(note("a/bad", EventType::Warning, "x"));
+        (0..QUEUE).for_each(|n| queue.push(note(&format!("a/n{n}"), EventType::Normal, "x")));
+        let left = drain(&mut queue);
+        assert_eq!((left.len(), &*left[0], &*left[1]), (QUEUE, "Ingress a/bad R x", "Ingress a/n1 R x"));
+        assert!(queue.is_empty());
     }
 
     #[test]

@@ -52,7 +52,11 @@ impl Writer {
                 if let Some(outcome) = outcome
                     && let Some(wanted) = self.addresses(&mut nodes).await
                 {
-                    let failed = self.write(&outcome, &wanted, &mut fights).await;
+                    let failed = tokio::select! {
+                        failed = self.write(&outcome, &wanted, &mut fights) => failed,
+                        // Thousands may wait to be written: they are another replica's from now on.
+                        () = lost(leads.clone()) => continue,
+                    };
                     if failed {
                         again = again.min(Duration::from_secs(2));
                     }
@@ -170,6 +174,14 @@ impl Writer {
                 true
             }
         }
+    }
+}
+
+/// Resolves when we no longer lead.
+async fn lost(mut leads: watch::Receiver<bool>) {
+    if leads.wait_for(|leads| !*leads).await.is_err() {
+        // Nobody is left to tell us: whoever runs us ends us.
+        std::future::pending().await
     }
 }
 

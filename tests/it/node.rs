@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::node::Node;
-use crate::support::{Client, Load, Request, eventually, wait};
+use crate::support::{Client, Load, Request, wait};
 
 const HOST: &str = "shop.example.com";
 
@@ -80,8 +80,9 @@ spec:
     )
 }
 
+/// One test, because a node costs its start: each step says what failed.
 #[test]
-fn an_installation_serves_tells_is_upgraded_under_load_and_leaves_nothing_behind() {
+fn an_installation_serves_and_tells_loses_no_request_whatever_restarts_or_dies_and_leaves_nothing_behind() {
     let Some(node) = Node::start() else { return };
     node.kubectl(&["create", "namespace", "coxswain"]);
     let before = inventory(&node);
@@ -92,9 +93,20 @@ fn an_installation_serves_tells_is_upgraded_under_load_and_leaves_nothing_behind
         served(&node, service, HOST).await;
         shown(&node, service).await;
         mistakes_are_denied(&node).await;
+
+        let load = Traffic::start(service);
+        load.goes_on("before anything happens").await;
+        restarted(&node, "default", "web", "app=web").await;
+        load.goes_on("after a restart of the application").await;
+        restarted(&node, "coxswain", "coxswain", "app.kubernetes.io/name=coxswain").await;
+        load.goes_on("after a restart of coxswain").await;
+        killed(&node, &load).await;
         upgraded(&node, service).await;
+        load.goes_on("after the upgrade").await;
+        load.stop().await;
+
         left(&node).await;
-        eventually("all that was installed is gone", async || {
+        slowly("all that was installed is gone", async || {
             let left: BTreeSet<_> = inventory(&node).difference(&before).cloned().collect();
             wait::check(left.is_empty(), || format!("{left:?}"))
         })
@@ -102,48 +114,40 @@ fn an_installation_serves_tells_is_upgraded_under_load_and_leaves_nothing_behind
     });
 }
 
-#[test]
-fn restarts_of_both_sides_and_deaths_of_the_controller_and_of_the_agent_cost_no_request() {
-    let Some(node) = Node::start() else { return };
-    node.install(&[]);
-    node.try_apply(&(APPLICATION.to_owned() + &ingress("web", HOST, "/"))).expect("applied");
-    node.inside(async || {
-        let service = address(&node);
-        served(&node, service, HOST).await;
-        let load = Traffic::start(service);
-        load.goes_on("before anything happens").await;
-        restarted(&node, "default", "web", "app=web").await;
-        load.goes_on("after a restart of the application").await;
-        restarted(&node, "coxswain", "coxswain", "app.kubernetes.io/name=coxswain").await;
-        load.goes_on("after a restart of coxswain").await;
+/// A controller dies, and in another replica an agent: both are replaced where they were, and work.
+async fn killed(node: &Node, load: &Traffic) {
+    let [first, second] = replicas(node).try_into().unwrap_or_else(|other| panic!("two replicas: {other:?}"));
+    node.exec(&["ctr", "-n", "k8s.io", "tasks", "kill", "-s", "SIGKILL", &first.controller]);
+    slowly("the controller is back", async || {
+        let now = replicas(node).into_iter().find(|now| now.name == first.name).ok_or("the Pod is gone")?;
+        wait::check(now.ready && now.restarts > first.restarts, || format!("{now:?}"))
+    })
+    .await;
+    load.goes_on("after the death of a controller").await;
 
-        let [first, second] = replicas(&node).try_into().unwrap_or_else(|other| panic!("two replicas: {other:?}"));
-        node.exec(&["ctr", "-n", "k8s.io", "tasks", "kill", "-s", "SIGKILL", &first.controller]);
-        eventually("the controller is back", async || {
-            let now = replicas(&node).into_iter().find(|now| now.name == first.name).ok_or("the Pod is gone")?;
-            wait::check(now.ready && now.restarts > first.restarts, || format!("{now:?}"))
-        })
-        .await;
-        load.goes_on("after the death of a controller").await;
+    let dead = agent(node, &second).expect("an agent");
+    node.exec(&["kill", "-9", &dead]);
+    slowly("another agent is there", async || {
+        let now = agent(node, &second)?;
+        wait::check(now != dead, || format!("still {now}"))
+    })
+    .await;
+    load.goes_on("after the death of an agent").await;
 
-        let agent = agent(&node, &second).expect("an agent");
-        node.exec(&["kill", "-9", &agent]);
-        eventually("another agent is there", async || {
-            let now = self::agent(&node, &second)?;
-            wait::check(now != agent, || format!("still {now}"))
-        })
-        .await;
-        load.goes_on("after the death of an agent").await;
+    // Both replicas take up what comes, and none of them was replaced.
+    node.try_apply(&ingress("late", "late.example.com", "/")).expect("applied");
+    for replica in [&first, &second] {
+        served(node, replica.http, "late.example.com").await;
+    }
+    let names: Vec<_> = replicas(node).into_iter().map(|replica| replica.name).collect();
+    assert_eq!(names, [first.name, second.name]);
+    load.goes_on("after a change").await;
+}
 
-        // Both replicas take up what comes, and none of them was replaced.
-        node.try_apply(&ingress("late", "late.example.com", "/")).expect("applied");
-        for replica in [&first, &second] {
-            served(&node, replica.http, "late.example.com").await;
-        }
-        let names: Vec<_> = replicas(&node).into_iter().map(|replica| replica.name).collect();
-        assert_eq!(names, [first.name, second.name]);
-        load.stop().await;
-    });
+/// Waits for what Pods take part in: they start and end at leisure where much else goes on.
+#[track_caller]
+fn slowly<T>(what: &str, probe: impl AsyncFnMut() -> Result<T, String>) -> impl Future<Output = T> {
+    wait::within(Duration::from_secs(300), what, probe)
 }
 
 /// Clients that keep their connections, and clients that open one for every request.
@@ -181,7 +185,7 @@ fn address(node: &Node) -> SocketAddr {
 }
 
 async fn served(node: &Node, at: SocketAddr, host: &str) {
-    eventually(&format!("{host} is served at {at}"), async || {
+    slowly(&format!("{host} is served at {at}"), async || {
         let who = Client::new(at).try_get(host, "/").await?.who();
         wait::check(who == "web", || format!("{who}\n{}", node.kubectl(&["get", "pods", "-A"])))
     })
@@ -192,12 +196,12 @@ async fn served(node: &Node, at: SocketAddr, host: &str) {
 
 /// The address stands where owners look, and so does what became of the Ingress.
 async fn shown(node: &Node, service: SocketAddr) {
-    eventually("kubectl get ingress shows the address", async || {
+    slowly("kubectl get ingress shows the address", async || {
         let table = node.kubectl(&["get", "ingress", "web"]);
         wait::check(table.contains(&service.ip().to_string()), || table)
     })
     .await;
-    eventually("kubectl describe ingress tells", async || {
+    slowly("kubectl describe ingress tells", async || {
         let text = node.kubectl(&["describe", "ingress", "web"]);
         wait::check(text.contains("is live in the proxy"), || text)
     })
@@ -208,17 +212,15 @@ async fn shown(node: &Node, service: SocketAddr) {
 
 /// The API server asks the webhook, by the certificate that the leader made.
 async fn mistakes_are_denied(node: &Node) {
-    eventually("the webhook denies", async || match node.try_apply(&ingress("bad", "bad.example.com", "/a?b")) {
+    slowly("the webhook denies", async || match node.try_apply(&ingress("bad", "bad.example.com", "/a?b")) {
         Err(said) if said.contains("denied the request") && said.contains("/a?b") => Ok(()),
         said => Err(format!("{said:?}")),
     })
     .await;
 }
 
-/// New values take effect, one of them by new Pods, and no request is lost.
+/// New values take effect, one of them by new Pods.
 async fn upgraded(node: &Node, service: SocketAddr) {
-    let load = Traffic::start(service);
-    load.goes_on("before the upgrade").await;
     let upload = Request::new("POST", HOST, "/").body(vec![b'x'; 2048]);
     assert_eq!(Client::new(service).send(&upload).await.status, 200);
     node.install(&[
@@ -230,30 +232,28 @@ async fn upgraded(node: &Node, service: SocketAddr) {
         let list = ["get", "pods", "-n", "coxswain", "-o", "name", "-l"];
         node.kubectl(&[&list[..], &[&format!("app.kubernetes.io/name=coxswain{label}")]].concat()).lines().count()
     };
-    eventually("three new Pods serve, and no others", async || {
+    slowly("three new Pods serve, and no others", async || {
         let (new, all) = (pods(",new=yes"), pods(""));
         wait::check(new == 3 && all == 3, || format!("{new} new of {all}"))
     })
     .await;
-    eventually("the new limit is in force", async || {
+    slowly("the new limit is in force", async || {
         let status = Client::new(service).try_send(&upload).await?.status;
         wait::check(status == 413, || status.to_string())
     })
     .await;
-    load.goes_on("after the upgrade").await;
-    load.stop().await;
 }
 
 /// The last replica takes the addresses along; then everything goes.
 async fn left(node: &Node) {
     node.kubectl(&["scale", "deployment/coxswain", "-n", "coxswain", "--replicas=0"]);
-    eventually("no address is left", async || {
+    slowly("no address is left", async || {
         let status = node.kubectl(&["get", "ingress", "web", "-o", "jsonpath={.status.loadBalancer}"]);
         wait::check(status == "{}" || status.is_empty(), || status)
     })
     .await;
     node.exec(&["helm", "uninstall", "coxswain", "--namespace", "coxswain", "--wait", "--timeout", "10m"]);
-    node.kubectl(&["delete", "ingress", "web"]);
+    node.kubectl(&["delete", "ingress", "web", "late"]);
     node.kubectl(&["delete", "deployment,service", "web"]);
     node.kubectl(&["delete", "configmap", "echo"]);
 }
@@ -278,7 +278,7 @@ async fn restarted(node: &Node, namespace: &str, deployment: &str, label: &str) 
     let deployment = format!("deployment/{deployment}");
     node.kubectl(&["rollout", "restart", &deployment, "-n", namespace]);
     node.kubectl(&["rollout", "status", &deployment, "-n", namespace, "--timeout=10m"]);
-    eventually("the old Pods are gone", async || {
+    slowly("the old Pods are gone", async || {
         let left: Vec<_> = pods().intersection(&old).cloned().collect();
         wait::check(left.is_empty(), || format!("{left:?}"))
     })

@@ -1,7 +1,7 @@
 //! What `run` does besides with a cluster: watching, competing for leadership, writing statuses and Events, answering
 //! admission reviews.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct Teller {
     basis: watch::Sender<Option<Basis>>,
     faults: watch::Sender<Vec<String>>,
     last: Option<Arc<View>>,
+    /// The digest of each Ingress as it was last seen: most are the same from one pass to the next.
+    contents: BTreeMap<ObjectName, (Arc<Ingress>, u64)>,
     tasks: JoinSet<()>,
 }
 
@@ -75,6 +77,7 @@ impl Teller {
             basis: watch::Sender::new(None),
             faults: watch::Sender::new(Vec::new()),
             last: None,
+            contents: BTreeMap::new(),
             tasks: JoinSet::new(),
         };
         teller.write(common);
@@ -136,13 +139,17 @@ impl Teller {
         }
     }
 
-    fn outcome(&self, snapshot: &Snapshot, view: &View) -> Outcome {
+    fn outcome(&mut self, snapshot: &Snapshot, view: &View) -> Outcome {
         let current = view.config == view.in_force;
         let mut outcome = Outcome { problems: view.problems.clone(), ..Outcome::default() };
+        let mut former = std::mem::take(&mut self.contents);
         let ours = snapshot.ingresses.iter().filter(|(name, _)| view.ours.contains(*name));
         for (name, ingress) in ours {
             let uid = ingress.metadata.uid.clone();
-            outcome.ours.insert(name.clone(), Version { uid, content: content(ingress) });
+            let known = former.remove(name).filter(|(known, _)| Arc::ptr_eq(known, ingress));
+            let (seen, content) = known.unwrap_or_else(|| (Arc::clone(ingress), content(ingress)));
+            self.contents.insert(name.clone(), (seen, content));
+            outcome.ours.insert(name.clone(), Version { uid, content });
             if !current || view.held.contains(name) {
                 outcome.pending.insert(name.clone());
             }

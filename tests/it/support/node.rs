@@ -3,14 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sched::{CloneFlags, setns};
 
 use super::parts::{self, part};
-
-/// One node at a time: it has the processors of this machine to itself.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// The image that [`Node::start`] brings along.
 pub const IMAGE: (&str, &str) = ("localhost/coxswain", "test");
@@ -18,7 +14,6 @@ pub const IMAGE: (&str, &str) = ("localhost/coxswain", "test");
 /// A running node; ended when dropped, with all that runs on it.
 pub struct Node {
     folder: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Node {
@@ -32,8 +27,7 @@ impl Node {
             return parts::without("node", "a node's Pods run in namespaces of their own, which takes root");
         }
         super::client::install_crypto();
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let node = Self { folder: tempfile::tempdir().expect("a folder"), _turn: turn };
+        let node = Self { folder: tempfile::tempdir().expect("a folder") };
         let image = node.folder.path().join("coxswain.tar");
         let (name, tag) = IMAGE;
         // An unoptimised one: it is there within seconds where hack/test has built it before.
