@@ -44,6 +44,12 @@ pub mod local {
     pub const HTTP: &str = "local-http.conf";
     /// `http` context, after `log_format upstreaminfo`: where the access log goes.
     pub const ACCESS_LOG: &str = "local-access-log.conf";
+    /// For Envoy: the symlink to the file of the access log, or to nowhere if that cannot be opened, which would cost the
+    /// listeners. Another file has another name, so that Envoy opens it.
+    pub fn access_log(path: &str) -> String {
+        path.replace('/', "~")
+    }
+
     /// For Envoy, where `render -o` writes it: all of a configuration as one bootstrap, which Envoy's own test takes.
     pub const STANDALONE: &str = "standalone.json";
 }

@@ -1,6 +1,7 @@
--- What Envoy has no setting for: rules are compared with the decoded path, and the upstream gets it as it was sent.
+-- What Envoy has no setting for: rules are compared with the path decoded once, without empty elements and dots, and the
+-- upstream gets it as it was sent.
 --
--- The path is decoded once for choosing the route, and put back afterwards. A route says what it needs in its metadata,
+-- The path is replaced for choosing the route, and put back afterwards. A route says what it needs in its metadata,
 -- as words: `redirect` (to https: host without port, path without a slash at its end), `rewrite` (the path is rewritten:
 -- it stays decoded, but for what a path cannot hold), `retry=…` (for methods that may be repeated).
 
@@ -39,18 +40,45 @@ local function resolved(path)
   return "/" .. table.concat(elements, "/") .. (open and "/" or "")
 end
 
+-- What the log tells of a request, as nginx writes it: nothing that could end a quotation or move a terminal's cursor.
+local function logged(handle, headers)
+  local told = {}
+  for _, entry in ipairs(LOGGED) do
+    local value = headers:get(entry[2])
+    if value then
+      told[entry[1]] = value:gsub('[%c"\\\127-\255]', function(byte) return string.format("\\x%02X", byte:byte()) end)
+    end
+  end
+  if next(told) then handle:streamInfo():dynamicMetadata():set("coxswain", "log", told) end
+end
+
 local REPEATABLE = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true, TRACE = true }
+
+-- Makes Envoy's new id look like nginx's; one that the client sent stays as it is.
+local function identify(headers)
+  if headers:get("x-coxswain-request-id") then
+    headers:remove("x-coxswain-request-id")
+  else
+    local id = headers:get("x-request-id")
+    if id then headers:replace("x-request-id", (id:gsub("-", ""))) end
+  end
+end
 
 local function forward(handle)
   local headers = handle:headers()
-  local target = headers:get(":path")
-  if target == nil then return true end
+  local target, authority = headers:get(":path"), headers:get(":authority")
+  logged(handle, headers)
+  if target == nil or authority == nil then return true end
+  -- Two of them are joined by a comma.
+  if authority:find("[,/?#@\\%s]") then return false end
+  identify(headers)
   local path, query = target:match("^([^?]*)(.*)$")
+  local escapes = path:find("%", 1, true)
   local plain = path
-  if path:find("%", 1, true) then
-    plain = decoded(path)
-    plain = plain and resolved(plain)
-    if plain == nil then return false end
+  if escapes then plain = decoded(path) end
+  plain = plain and resolved(plain)
+  if not plain then return false end
+  if escapes or plain ~= path then
     local compared = matched(plain) .. query
     if compared ~= target then
       headers:replace(":path", compared)
@@ -63,7 +91,7 @@ local function forward(handle)
   if words:find("rewrite", 1, true) then
     sent = sendable(plain) .. query
   elseif words:find("redirect", 1, true) then
-    local host = trusted or headers:get(":authority")
+    local host = trusted or authority
     headers:replace(":authority", (host:lower():gsub(":%d*$", "")))
     if query == "" and path:sub(-1) == "/" then sent = path:sub(1, -2) end
   end

@@ -99,7 +99,7 @@ fn every_name_has_the_slot_of_the_host_that_asks_for_it() {
         ("x.y.b.test", "default"),
         ("b.test", "default"),
         ("c.test", "default"),
-        ("*", "default"),
+        ("_", "default"),
     ] {
         assert_eq!(certificates.slot(name), wanted, "{name}");
     }

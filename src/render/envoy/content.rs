@@ -65,7 +65,7 @@ fn protects(policies: &Policies) -> bool {
 }
 
 fn forward(common: &Common<'_>, of: &Route, path: PathSpecifier, cluster: &str) -> Draft {
-    let Policies { body_size: largest, buffering: _, rate, redirect: _, retries, rewrite, source_range, timeouts } =
+    let Policies { body_size: largest, buffering, rate, redirect: _, retries, rewrite, source_range, timeouts } =
         &of.policies;
     let (retry, word) = transfer::retry(retries, timeouts);
     let rewrite = match rewrite {
@@ -84,7 +84,9 @@ fn forward(common: &Common<'_>, of: &Route, path: PathSpecifier, cluster: &str) 
     if *largest != common.body_size {
         draft.filters.insert(body_size::NAME, body_size::limit(*largest));
     }
-    draft.filters.extend(transfer::rate(*rate).map(|rate| (filter::RATE, any(rate))));
+    // Without buffering there is no limit; translation tells that.
+    let limit = transfer::rate(*rate).filter(|_| buffering.responses);
+    draft.filters.extend(limit.map(|limit| (filter::RATE, any(limit))));
     draft.filters.extend(access::rules(source_range).map(|rules| (filter::ACCESS, any(rules))));
     draft
 }

@@ -27,6 +27,9 @@ const PEER: &str = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%";
 /// What clients sent in X-Forwarded-For, where something else stands there to tell Envoy of the client.
 const BROUGHT: &str = "x-coxswain-forwarded-for";
 
+/// The id that a request brought. The script at the edge takes it away.
+const ID: &str = "x-coxswain-request-id";
+
 /// What endpoints may take for our headers.
 const ALIKE: [&str; 7] = [
     "x_forwarded_for",
@@ -44,6 +47,7 @@ pub(super) fn early(config: &ProxyConfig, side: Side) -> Vec<HeaderMutation> {
     let trust = config.globals.forwarded.trust.as_ref().filter(|_| side.trusting);
     let of_client = trust.map_or("x-forwarded-for".to_owned(), |trust| trust.header.as_str().to_ascii_lowercase());
     let mut all = vec![remove_all("x-envoy-"), remove_all("x-coxswain-"), remove("proxy")];
+    all.push(set(ID, command("x-request-id")));
     all.extend(ALIKE.map(remove));
     all.extend([
         remove("x-original-forwarded-for"),

@@ -1,20 +1,22 @@
 //! The access log: nginx's variables as Envoy's commands.
 //!
-//! Two things differ and cannot be helped: times are in milliseconds, and a quote in a header is not escaped.
+//! What clients write is escaped by the script at the edge, which leaves it in the metadata of the request: Envoy itself
+//! would write a quote or a control character as it is. Times are in milliseconds, which cannot be helped.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{StdoutAccessLog, stdout_access_log};
 
-use super::filter;
 use super::make::{any, formatted, literal};
 use super::route::{Draft, label};
 use crate::annotations::logging::Logging;
 use crate::model::Route;
 use crate::render::escape::Piece;
 use crate::render::log::{RouteVariable, pieces};
+use crate::volume::local;
 
 /// The access log.
 pub(super) struct Log<'a> {
@@ -22,6 +24,8 @@ pub(super) struct Log<'a> {
     path: Option<&'a str>,
     /// What the format asks for and only a route knows.
     variables: Vec<RouteVariable>,
+    /// What the format asks for and clients say: the name in the metadata, and the header.
+    said: BTreeMap<String, String>,
     /// What the format asks for and Envoy does not have.
     pub unknown: Vec<String>,
 }
@@ -29,12 +33,12 @@ pub(super) struct Log<'a> {
 impl<'a> Log<'a> {
     pub fn new(logging: &'a Logging) -> Self {
         let Logging { format: _, access_path, error_level: _ } = logging;
-        let (mut format, mut unknown) = (String::new(), Vec::new());
+        let (mut format, mut said, mut unknown) = (String::new(), BTreeMap::new(), Vec::new());
         let pieces = pieces(logging);
         for piece in &pieces {
             match piece {
                 Piece::Text(text) => format.push_str(&literal(text)),
-                Piece::Variable(name) => match command(name) {
+                Piece::Variable(name) => match command(name, &mut said) {
                     Some(command) => format.push_str(&command),
                     None => {
                         format.push('-');
@@ -48,17 +52,25 @@ impl<'a> Log<'a> {
         unknown.sort();
         unknown.dedup();
         let path = access_path.as_ref().map(|path| path.as_str());
-        Self { format, path, variables: RouteVariable::asked_for(&pieces), unknown }
+        Self { format, path, variables: RouteVariable::asked_for(&pieces), said, unknown }
     }
 
-    /// Writes into the file that was asked for, else to the standard output of the proxy's container.
+    /// For the script at the edge: the headers that the log tells of. Names of variables and headers have letters, digits
+    /// and a few signs only.
+    pub fn names(&self) -> String {
+        let entry = |(key, header): (&String, &String)| format!("{{ \"{key}\", \"{header}\" }}, ");
+        format!("local LOGGED = {{ {}}}\n", self.said.iter().map(entry).collect::<String>())
+    }
+
+    /// Writes into the file that was asked for, to which the agent leads, else to the standard output of the proxy's
+    /// container.
     pub fn logger(&self) -> AccessLog {
         let format = formatted(self.format.clone());
         let (name, config) = match self.path {
             Some(path) => (
                 "envoy.access_loggers.file",
                 any(FileAccessLog {
-                    path: path.to_owned(),
+                    path: local::access_log(path),
                     access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(format)),
                 }),
             ),
@@ -87,11 +99,24 @@ impl<'a> Log<'a> {
     }
 }
 
-/// What Envoy has for a variable of nginx.
-fn command(name: &str) -> Option<Cow<'static, str>> {
-    let request = |name: &str| Some(Cow::Owned(format!("%REQ({})%", name.replace('_', "-"))));
+/// What Envoy has for a variable of nginx. `said` takes what clients say.
+fn command(name: &str, said: &mut BTreeMap<String, String>) -> Option<Cow<'static, str>> {
+    let mut client = |key: &str, header: String| {
+        said.insert(key.to_owned(), header);
+        format!("%DYNAMIC_METADATA(coxswain:log:{key})%")
+    };
+    match name {
+        "http_host" | "host" => return Some(Cow::Owned(client("authority", ":authority".to_owned()))),
+        "request" => {
+            let target = client("target", ":path".to_owned());
+            return Some(Cow::Owned(format!("%REQ(:METHOD)% {target} %PROTOCOL%")));
+        }
+        "request_uri" => return Some(Cow::Owned(client("target", ":path".to_owned()))),
+        "content_type" => return Some(Cow::Owned(client(name, "content-type".to_owned()))),
+        _ => {}
+    }
     if let Some(header) = name.strip_prefix("http_") {
-        return request(header);
+        return Some(Cow::Owned(client(name, header.replace('_', "-"))));
     }
     if let Some(header) = name.strip_prefix("sent_http_").or_else(|| name.strip_prefix("upstream_http_")) {
         return Some(Cow::Owned(format!("%RESP({})%", header.replace('_', "-"))));
@@ -102,15 +127,12 @@ fn command(name: &str) -> Option<Cow<'static, str>> {
     if RouteVariable::ALL.iter().any(|variable| variable.name() == name) {
         return Some(Cow::Owned(format!("%METADATA(ROUTE:{}:value)%", label(name))));
     }
-    let path = || format!("%FILTER_STATE({}:PLAIN)%", filter::PATH);
     Some(Cow::Borrowed(match name {
         "best_http_host" => "%REQ(X-FORWARDED-HOST?:AUTHORITY)%",
         "body_bytes_sent" => "%BYTES_SENT%",
         "bytes_sent" => "%DOWNSTREAM_WIRE_BYTES_SENT%",
         "connection" => "%CONNECTION_ID%",
         "content_length" => "%REQ(CONTENT-LENGTH)%",
-        "content_type" => "%REQ(CONTENT-TYPE)%",
-        "host" => "%REQ(:AUTHORITY)%",
         "hostname" => "%HOSTNAME%",
         "msec" => "%START_TIME(%s.%3f)%",
         "pass_access_scheme" => "%REQ(X-FORWARDED-PROTO)%",
@@ -122,8 +144,6 @@ fn command(name: &str) -> Option<Cow<'static, str>> {
         // Who that is stands in a header, encoded; it is nobody where nobody asks for it.
         "remote_user" => "-",
         "req_id" | "request_id" => "%REQ(X-REQUEST-ID)%",
-        "request" => return Some(Cow::Owned(format!("%REQ(:METHOD)% {} %PROTOCOL%", path()))),
-        "request_uri" => return Some(Cow::Owned(path())),
         "request_length" => "%DOWNSTREAM_WIRE_BYTES_RECEIVED%",
         "request_method" => "%REQ(:METHOD)%",
         "request_time" => "%DURATION%",
@@ -159,6 +179,15 @@ mod tests {
         let log = Log::new(&logging);
         assert_eq!(log.format, "%%REQ(X)%% %RESPONSE_CODE% - %METADATA(ROUTE:coxswain.namespace:value)%\n");
         assert_eq!(log.unknown, ["pid"]);
+    }
+
+    #[test]
+    fn the_script_knows_what_clients_say() {
+        let format = Some(LogFormat::parse("$request $http_user_agent $http_host").unwrap());
+        let logging = Logging { format, ..Logging::default() };
+        let names = Log::new(&logging).names();
+        let entries = r#"{ "authority", ":authority" }, { "http_user_agent", "user-agent" }, { "target", ":path" }, "#;
+        assert_eq!(names, format!("local LOGGED = {{ {entries}}}\n"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn manager(common: &Common<'_>, side: Side, routes: &RouteSpecifier) -> HttpConn
         codec_type: if config.globals.client_tls.http2 { CodecType::Auto } else { CodecType::Http1 }.into(),
         stat_prefix: if side.tls { "https" } else { "http" }.to_owned(),
         route_specifier: Some(routes.clone()),
-        http_filters: http_filter::all(config, side),
+        http_filters: http_filter::all(common, side),
         upgrade_configs: ["websocket", "spdy/3.1"].map(|kind| upgrade(common, side, kind)).into(),
         common_http_protocol_options: Some(HttpProtocolOptions {
             idle_timeout: Some(seconds(*keep_alive)).filter(|time| time.seconds != 0),
@@ -108,9 +108,10 @@ fn manager(common: &Common<'_>, side: Side, routes: &RouteSpecifier) -> HttpConn
                 ..UuidRequestIdConfig::default()
             })),
         }),
-        normalize_path: flag(true),
-        merge_slashes: true,
-        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::UnescapeAndForward.into(),
+        // The script at the edge resolves paths for choosing a route; the upstream gets them as they were sent.
+        normalize_path: flag(false),
+        merge_slashes: false,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         strip_trailing_host_dot: true,
         local_reply_config: Some(replies::config()),
         ..HttpConnectionManager::default()
@@ -120,7 +121,7 @@ fn manager(common: &Common<'_>, side: Side, routes: &RouteSpecifier) -> HttpConn
 fn upgrade(common: &Common<'_>, side: Side, kind: &str) -> UpgradeConfig {
     UpgradeConfig {
         upgrade_type: kind.to_owned(),
-        filters: http_filter::upgraded(common.config, side),
+        filters: http_filter::upgraded(common, side),
         ..UpgradeConfig::default()
     }
 }

@@ -11,9 +11,9 @@
 //! Equal models give equal bytes: no map in a message has more than one entry, because prost writes maps in an order of
 //! chance; [`route`] writes larger ones entry by entry.
 //!
-//! What nginx does and Envoy does otherwise, by nature: paths go upstream normalised (`//`, `..`, `%2F`, needless
-//! escapes), bodies are never collected before they are sent on, idle connections to an upstream are kept without a limit
-//! of their number, and an upstream with one endpoint is asked again there.
+//! What nginx does and Envoy does otherwise, by nature: bodies are never collected before they are sent on, idle
+//! connections to an upstream are kept without a limit of their number, an upstream with one endpoint is asked again
+//! there, request headers are limited together and not one by one, and gRPC clients get our answers as a `grpc-status`.
 
 mod access;
 mod body_size;

@@ -65,7 +65,7 @@ fn of_transfer(
         problems.insert(subject.notice(Reason::ProxyCannot, "", message, &effect));
     };
     let Rate { kilobytes, after } = route.policies.rate;
-    if kilobytes.get() != 0 && after.get() != 0 {
+    if kilobytes.get() != 0 && after.get() != 0 && route.policies.buffering.responses {
         tell(
             format!("limit-rate-after: Envoy cannot send the first {after} KiB of an answer faster"),
             format!("all of each answer is limited to {kilobytes} KiB in a second"),
