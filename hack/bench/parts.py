@@ -3,6 +3,7 @@
 Whoever starts something ends it; everything lies below a folder that the caller made.
 """
 
+import atexit
 import json
 import os
 import re
@@ -24,6 +25,32 @@ TOOLS = os.environ.get("TOOLS") or os.path.join(
 NGINX = f"{TOOLS}/bin/nginx"
 COXSWAIN = os.environ.get("COXSWAIN") or f"{ROOT}/target/release/coxswain"
 PATIENCE = 300
+
+
+STARTED = []
+
+
+def spawn(command, **options):
+    """Starts a process that ends with us, whatever ends us."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    STARTED.append(process)
+    return process
+
+
+@atexit.register
+def end_all():
+    for process in STARTED:
+        if process.poll() is None:
+            process.terminate()
+    for process in STARTED:
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+# A signal is an end like any other.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def say(*words):
@@ -122,7 +149,7 @@ class Alone:
         self.generation = 0
         os.makedirs(folder)
         self.next()
-        self.process = subprocess.Popen([NGINX, *self.arguments()], stderr=subprocess.DEVNULL, start_new_session=True)
+        self.process = spawn([NGINX, *self.arguments()], stderr=subprocess.DEVNULL)
         until_new(f"{folder}/status.sock", None, time.monotonic())
 
     def arguments(self):
@@ -171,22 +198,22 @@ class Ours:
             self.change()
         ports = free_ports(4)
         self.ports = ports[:2]
-        flags = "--http-port", "--https-port", "--ready-port", "--healthz-port"
+        names = "--http-port", "--https-port", "--ready-port", "--healthz-port"
         command = [COXSWAIN, "run", "-f", self.manifests, "--proxy", proxy, "--proxy-bin", f"{TOOLS}/bin/{proxy}"]
         command += ["--proxy-dir", self.volume, *flags]
-        for flag, port in zip(flags, ports):
+        for flag, port in zip(names, ports, strict=True):
             command += [flag, str(port)]
         self.log = open(f"{folder}/log", "w")
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = spawn(command, stdout=self.log, stderr=self.log)
         self.socket = f"{self.volume}/out/status.sock"
-        start = time.monotonic()
-        # Only nginx has a stamp: what it serves then need not know its endpoints yet.
-        self.first = until_new(self.socket, None, start) if proxy == "nginx" else None
         self.until_ready(ports[2])
 
     def until_ready(self, port):
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
+        """Notes when the first stamp was seen: only nginx has one, and what it serves then need not know its endpoints."""
+        start, self.first = time.monotonic(), None
+        while time.monotonic() - start < PATIENCE and self.process.poll() is None:
+            if self.first is None and stamp(self.socket):
+                self.first = time.monotonic() - start
             try:
                 with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
                     sock.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
@@ -194,8 +221,8 @@ class Ours:
                         return
             except OSError:
                 pass
-            time.sleep(0.1)
-        sys.exit(f"coxswain is not ready within {PATIENCE} s:\n" + open(f"{self.folder}/log").read()[-4000:])
+            time.sleep(0.02)
+        sys.exit("coxswain has ended, or is not ready:\n" + open(f"{self.folder}/log").read()[-4000:])
 
     def change(self):
         """Adds another path to one Ingress."""
@@ -382,7 +409,7 @@ def compare(hosts, rounds, workspace):
         with open(f"{pairs}/{n}.pem", "w") as file:
             file.write("".join(pair))
     dns = free_ports(32, "127.0.0.53", socket.SOCK_DGRAM)
-    names = subprocess.Popen([sys.executable, f"{ROOT}/hack/bench/names.py", "127.0.0.53", *map(str, dns)])
+    names = spawn([sys.executable, f"{ROOT}/hack/bench/names.py", "127.0.0.53", *map(str, dns)])
     resolver = " ".join(f"127.0.0.53:{port}" for port in dns)
     running = [names]
 
