@@ -3,12 +3,15 @@
 //! Written before a release that names it is asked for, and removed when nothing names it any more. Which changes need a
 //! release is not decided here but by `Rendering::needs_release`: whatever is in `live/` needs none, whatever is not does.
 
+mod mark;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 
+use self::mark::Mark;
 use crate::model::{Action, Certificate, ProxyConfig, Slot, SlotId, StaticFile, Upstream, UpstreamId};
 use crate::publish::Disk;
 use crate::volume::{EndpointSet, Manifest};
@@ -16,9 +19,9 @@ use crate::volume::{EndpointSet, Manifest};
 /// What was written last, so that only changes are.
 pub struct Live {
     disk: Disk,
-    endpoints: BTreeMap<UpstreamId, EndpointSet>,
-    slots: BTreeMap<SlotId, Held>,
-    files: BTreeSet<String>,
+    endpoints: BTreeMap<UpstreamId, (EndpointSet, Mark)>,
+    slots: BTreeMap<SlotId, (Held, Mark)>,
+    files: BTreeMap<String, Mark>,
 }
 
 /// What a slot's file holds.
@@ -46,7 +49,7 @@ pub struct Written {
 impl Live {
     /// Writes to this volume from now on.
     pub fn new(disk: Disk) -> Self {
-        Self { disk, endpoints: BTreeMap::new(), slots: BTreeMap::new(), files: BTreeSet::new() }
+        Self { disk, endpoints: BTreeMap::new(), slots: BTreeMap::new(), files: BTreeMap::new() }
     }
 
     /// Writes what differs from what was written last.
@@ -76,6 +79,25 @@ impl Live {
         failed.map_or(Ok(written), Err)
     }
 
+    /// Forgets what does not lie there any more as it was written, so that the next [`write`](Self::write) mends it; how
+    /// much that is. Nobody else writes here, but a disk may fail, and a hand may slip.
+    pub fn forget_damaged(&mut self) -> usize {
+        let volume = self.disk.volume();
+        let known = self.endpoints.len() + self.slots.len() + self.files.len();
+        self.endpoints.retain(|id, (_, mark)| *mark == Mark::of(&volume.endpoint_set(id.as_str())));
+        self.slots.retain(|id, (_, mark)| {
+            let path = volume.tls_slot(id.as_str());
+            let whole = *mark == Mark::of(&path);
+            if !whole {
+                // Not to be taken for the last good pair. What cannot be removed is replaced, or told, by the next write.
+                let _ = fs::remove_file(path);
+            }
+            whole
+        });
+        self.files.retain(|name, mark| *mark == Mark::of(&volume.files().join(name)));
+        known - self.endpoints.len() - self.slots.len() - self.files.len()
+    }
+
     /// Removes what neither the configuration nor any of these releases names.
     pub fn retain(&mut self, config: &ProxyConfig, releases: &[Manifest]) -> anyhow::Result<()> {
         let upstreams: BTreeSet<&str> = config.upstreams.keys().map(UpstreamId::as_str).collect();
@@ -90,7 +112,7 @@ impl Live {
         let files = named(|manifest| &manifest.files, files);
         self.endpoints.retain(|id, _| upstreams.contains(id.as_str()));
         self.slots.retain(|id, _| slots.contains(id.as_str()));
-        self.files.retain(|file| files.contains(file));
+        self.files.retain(|file, _| files.contains(file));
         let volume = self.disk.volume();
         remove_others(&volume.endpoints(), ".json", &upstreams)?;
         remove_others(&volume.tls(), ".pem", &slots)?;
@@ -99,7 +121,7 @@ impl Live {
 
     fn write_endpoints(&mut self, id: &UpstreamId, upstream: &Upstream) -> anyhow::Result<bool> {
         let known = self.endpoints.get(id);
-        if known.is_some_and(|set| set.protocol == upstream.protocol && set.endpoints == upstream.endpoints) {
+        if known.is_some_and(|(set, _)| set.protocol == upstream.protocol && set.endpoints == upstream.endpoints) {
             return Ok(false);
         }
         let set = EndpointSet { protocol: upstream.protocol, endpoints: upstream.endpoints.clone() };
@@ -109,7 +131,7 @@ impl Live {
         if !same {
             self.disk.replace(&path, &text)?;
         }
-        self.endpoints.insert(id.clone(), set);
+        self.endpoints.insert(id.clone(), (set, Mark::of(&path)));
         Ok(!same)
     }
 
@@ -131,26 +153,26 @@ impl Live {
         }
         let path = self.disk.volume().tls_slot(id.as_str());
         let held = match self.slots.get(id) {
-            Some(held) => Some(held.clone()),
+            Some((held, _)) => Some(held.clone()),
             None if is_pair(&path) => Some(Held::Former),
             None => None,
         };
         match held {
             Some(Held::Default) => return Ok(false),
             Some(held) if slot.exists => {
-                self.slots.insert(id.clone(), held);
+                self.slots.insert(id.clone(), (held, Mark::of(&path)));
                 return Ok(false);
             }
             _ => {}
         }
         self.disk.link(Path::new(&format!("{DEFAULT}.pem")), &path)?;
-        self.slots.insert(id.clone(), Held::Default);
+        self.slots.insert(id.clone(), (Held::Default, Mark::of(&path)));
         Ok(true)
     }
 
     fn write_pair(&mut self, id: &SlotId, certificate: &Certificate) -> anyhow::Result<bool> {
         let held = Held::Pair(certificate.digest.clone());
-        if self.slots.get(id) == Some(&held) {
+        if self.slots.get(id).is_some_and(|(there, _)| *there == held) {
             return Ok(false);
         }
         let path = self.disk.volume().tls_slot(id.as_str());
@@ -160,12 +182,12 @@ impl Live {
         if !same {
             self.disk.replace_private(&path, pem)?;
         }
-        self.slots.insert(id.clone(), held);
+        self.slots.insert(id.clone(), (held, Mark::of(&path)));
         Ok(!same)
     }
 
     fn write_file(&mut self, file: &StaticFile) -> anyhow::Result<bool> {
-        if self.files.contains(&file.sha256) {
+        if self.files.contains_key(&file.sha256) {
             return Ok(false);
         }
         let path = self.disk.volume().files().join(&file.sha256);
@@ -173,7 +195,7 @@ impl Live {
         if !same {
             self.disk.replace(&path, &file.content)?;
         }
-        self.files.insert(file.sha256.clone());
+        self.files.insert(file.sha256.clone(), Mark::of(&path));
         Ok(!same)
     }
 }
@@ -296,6 +318,31 @@ mod tests {
         assert_eq!(served(), fs::read(bench.volume.tls_slot(DEFAULT)).unwrap(), "the Secret is gone");
         live.write(&with_slot(slot(None, true))).unwrap();
         assert_ne!(served(), pair, "what was taken away does not come back");
+    }
+
+    #[test]
+    fn what_was_damaged_is_written_again_and_nothing_else() {
+        let mut bench = bench();
+        let config = with_slot(slot(certificate("a.example"), true));
+        bench.live.write(&config).unwrap();
+        assert_eq!(bench.live.forget_damaged(), 0);
+        let path = bench.volume.tls_slot(SlotId::of(&secret("a/b")).as_str());
+        let good = fs::read(&path).unwrap();
+        let damages: [&dyn Fn(); 3] =
+            [&|| fs::write(&path, &good[..good.len() / 2]).unwrap(), &|| fs::write(&path, "garbage").unwrap(), &|| {
+                fs::remove_file(&path).unwrap()
+            }];
+        for damage in damages {
+            damage();
+            assert_eq!(bench.live.forget_damaged(), 1);
+            assert_eq!(bench.live.write(&config).unwrap(), Written { slots: 1, ..Written::default() });
+            assert_eq!(fs::read(&path).unwrap(), good);
+        }
+        // Garbage is no former pair of a Secret that has none at the moment.
+        fs::write(&path, "garbage").unwrap();
+        bench.live.forget_damaged();
+        bench.live.write(&with_slot(slot(None, true))).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), fs::read(bench.volume.tls_slot(DEFAULT)).unwrap());
     }
 
     #[test]
