@@ -8,6 +8,7 @@ mod mark;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -16,12 +17,17 @@ use crate::model::{Action, Certificate, ProxyConfig, Slot, SlotId, StaticFile, U
 use crate::publish::Disk;
 use crate::volume::{EndpointSet, Manifest};
 
+/// How long damage may last. Looking takes 2 µs a file.
+const EVERY: Duration = Duration::from_secs(5);
+
 /// What was written last, so that only changes are.
 pub struct Live {
     disk: Disk,
     endpoints: BTreeMap<UpstreamId, (EndpointSet, Mark)>,
     slots: BTreeMap<SlotId, (Held, Mark)>,
     files: BTreeMap<String, Mark>,
+    /// When it was last looked for damage.
+    looked: Instant,
 }
 
 /// What a slot's file holds.
@@ -49,7 +55,13 @@ pub struct Written {
 impl Live {
     /// Writes to this volume from now on.
     pub fn new(disk: Disk) -> Self {
-        Self { disk, endpoints: BTreeMap::new(), slots: BTreeMap::new(), files: BTreeMap::new() }
+        Self {
+            disk,
+            endpoints: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            files: BTreeMap::new(),
+            looked: Instant::now(),
+        }
     }
 
     /// Writes what differs from what was written last.
@@ -79,9 +91,18 @@ impl Live {
         failed.map_or(Ok(written), Err)
     }
 
+    /// As [`Self::forget_damaged`], when it is time to look: certificates are read while requests wait for them.
+    pub fn look_for_damage(&mut self) -> usize {
+        if self.looked.elapsed() < EVERY {
+            return 0;
+        }
+        self.looked = Instant::now();
+        self.forget_damaged()
+    }
+
     /// Forgets what does not lie there any more as it was written, so that the next [`write`](Self::write) mends it; how
     /// much that is. Nobody else writes here, but a disk may fail, and a hand may slip.
-    pub fn forget_damaged(&mut self) -> usize {
+    fn forget_damaged(&mut self) -> usize {
         let volume = self.disk.volume();
         let known = self.endpoints.len() + self.slots.len() + self.files.len();
         self.endpoints.retain(|id, (_, mark)| *mark == Mark::of(&volume.endpoint_set(id.as_str())));

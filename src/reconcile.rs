@@ -161,6 +161,10 @@ impl Reconciler {
         if let Some(snapshot) = &stale {
             self.translate(snapshot.clone());
         }
+        if let (damaged @ 1.., Some(newest)) = (self.live.look_for_damage(), &mut self.newest) {
+            warn!(damaged, "files in live/ were damaged or changed by somebody else; they are written again");
+            newest.live = false;
+        }
         self.advance(stale.is_some());
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use coxswain::volume::{EndpointSet, Endpoints, Protocol};
 use nix::sys::signal::{Signal, kill};
 
+use super::processes;
 use crate::agent::fixture::{Release, Sidecar};
 use crate::support::certificates::Authority;
 use crate::support::objects::service;
@@ -113,6 +114,39 @@ async fn an_agent_that_stands_still_for_a_minute_costs_nothing_and_knows_everyth
     println!("in force {after:?} after the return");
     assert!(after < Duration::from_secs(30), "{after:?}: nginx waited until it asked by itself");
     traffic.lost_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_cut_garbage_or_gone_is_soon_whole_again() {
+    let Some(setup) = Run::setup() else { return };
+    let pod = Pod::start("web", net::port()).await;
+    let pair = Authority::new().issue(&["h.test"]);
+    let ingress = Ingress::new("a").tls(&["h.test"], "pair").host("h.test").path("Prefix", "/", "web").yaml();
+    let run = setup.file("a.yaml", &(service("web", &[&pod]) + &pair.secret("pair") + &ingress)).serve().await;
+    let client = run.https("h.test");
+    let before = processes(&run);
+    let mut slots = fs::read_dir(run.volume().tls()).unwrap().map(|entry| entry.unwrap().path());
+    let slot = slots.find(|path| path.file_stem().is_some_and(|name| name != "default")).unwrap();
+    let good = fs::read(&slot).unwrap();
+    let faults: [&dyn Fn(); 3] =
+        [&|| fs::write(&slot, &good[..good.len() / 2]).unwrap(), &|| fs::write(&slot, [0xff; 4096]).unwrap(), &|| {
+            fs::remove_file(&slot).unwrap()
+        }];
+    for fault in faults {
+        fault();
+        eventually("the file is whole", async || {
+            let there = fs::read(&slot).map_err(|error| error.to_string())?;
+            check(there == good, || "it is damaged".to_owned())
+        })
+        .await;
+        eventually("the certificate", async || {
+            let shown = client.certificate().await?;
+            check(shown == pair.der, || "another one".to_owned())
+        })
+        .await;
+    }
+    run.says("they are written again").await;
+    assert_eq!(processes(&run), before, "none of this needs a reload");
 }
 
 #[tokio::test(flavor = "multi_thread")]
