@@ -67,7 +67,7 @@ impl Envoy {
         for argument in arguments {
             let text = argument.to_string_lossy();
             let ours = |ours: &&str| text == **ours || text.starts_with(&format!("{ours}="));
-            if OUR_ARGUMENTS.iter().any(|argument| ours(&argument)) {
+            if OUR_ARGUMENTS.iter().any(ours) {
                 bail!("the agent itself tells Envoy what to serve and how to end: leave out {text:?}");
             }
         }

@@ -28,7 +28,12 @@ use crate::model::{Action, ProxyConfig, Route, Upstream, UpstreamId};
 use crate::problem::Subject;
 use crate::render::site::Site;
 use crate::value::number::Seconds;
+use crate::value::size::Size;
 use crate::volume::{Endpoints, Protocol};
+
+/// The least room for the headers of an answer, in KiB: Envoy's own. It holds for an upstream and not for a route, so no
+/// route gets less than it asks for.
+const HEADERS: u32 = 60;
 
 /// What routes say of an upstream.
 pub(super) struct Use<'a> {
@@ -36,6 +41,8 @@ pub(super) struct Use<'a> {
     pub source: Option<&'a Subject>,
     /// The longest time that a route allows for a connection.
     pub connect: Seconds,
+    /// The most room that a route has for the headers of an answer.
+    pub headers: Size,
 }
 
 /// The upstreams that these sites send requests to.
@@ -43,9 +50,10 @@ pub(super) fn uses<'a>(sites: &[Site<'a>]) -> BTreeMap<&'a UpstreamId, Use<'a>> 
     let mut uses = BTreeMap::new();
     for route in sites.iter().flat_map(|site| &site.routes) {
         let Route { action: Action::Forward(id), policies, source, .. } = route else { continue };
-        let connect = policies.timeouts.connect;
-        let seen = uses.entry(id).or_insert(Use { source: source.as_ref(), connect });
+        let (connect, headers) = (policies.timeouts.connect, policies.buffering.buffer_size);
+        let seen = uses.entry(id).or_insert(Use { source: source.as_ref(), connect, headers });
         seen.connect = seen.connect.max(connect);
+        seen.headers = seen.headers.max(headers);
     }
     uses
 }
@@ -86,7 +94,7 @@ fn clusters<'a>(
 ) -> impl Iterator<Item = (Cluster, Option<&'a Subject>, &'a Upstream)> {
     uses.iter().filter_map(|(id, used)| {
         let upstream = config.upstreams.get(*id)?;
-        Some((cluster(id, upstream, used.connect, &config.globals.connections), used.source, upstream))
+        Some((cluster(id, upstream, used, &config.globals.connections), used.source, upstream))
     })
 }
 
@@ -100,17 +108,17 @@ fn assignment(cluster_name: &str, addresses: Vec<(String, u16)>) -> ClusterLoadA
     ClusterLoadAssignment { cluster_name: cluster_name.to_owned(), endpoints, ..ClusterLoadAssignment::default() }
 }
 
-fn cluster(id: &UpstreamId, upstream: &Upstream, connect: Seconds, connections: &Connections) -> Cluster {
+fn cluster(id: &UpstreamId, upstream: &Upstream, used: &Use<'_>, connections: &Connections) -> Cluster {
     let Upstream { service: _, protocol, load_balance, endpoints: _ } = upstream;
     let lb_policy = match load_balance {
         LoadBalance::RoundRobin => LbPolicy::RoundRobin,
         // Of two at random the one with fewer requests under way.
         LoadBalance::Ewma => LbPolicy::LeastRequest,
     };
-    let options = any(http(*protocol, connections));
+    let options = any(http(*protocol, used.headers, connections));
     Cluster {
         name: id.to_string(),
-        connect_timeout: Some(seconds(connect)),
+        connect_timeout: Some(seconds(used.connect)),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(from_agent()), ..EdsClusterConfig::default() }),
         lb_policy: lb_policy.into(),
@@ -123,7 +131,7 @@ fn cluster(id: &UpstreamId, upstream: &Upstream, connect: Seconds, connections: 
 }
 
 /// How requests are spoken.
-fn http(protocol: Protocol, connections: &Connections) -> UpstreamHttp {
+fn http(protocol: Protocol, headers: Size, connections: &Connections) -> UpstreamHttp {
     let Connections { upstream_connections, upstream_time, upstream_timeout, upstream_requests, .. } = connections;
     // Envoy keeps as many idle connections as there were requests at once, unless it is to keep none.
     let requests = if upstream_connections.get() == 0 { 1 } else { upstream_requests.get() };
@@ -136,6 +144,9 @@ fn http(protocol: Protocol, connections: &Connections) -> UpstreamHttp {
             idle_timeout: Some(seconds(*upstream_timeout)),
             max_connection_duration: Some(seconds(*upstream_time)).filter(|time| time.seconds != 0),
             max_requests_per_connection: number(requests),
+            max_response_headers_kb: number(
+                HEADERS.max(headers.as_bytes().div_ceil(1 << 10).try_into().unwrap_or(u32::MAX)).min(8192),
+            ),
             ..HttpProtocolOptions::default()
         }),
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {

@@ -48,7 +48,7 @@ pub(super) fn to_https(common: &Common<'_>, path: PathSpecifier) -> Draft {
     let plain = Draft::new(path).only(has("x-forwarded-proto", MatchPattern::Exact("http".to_owned())));
     let exempt =
         redirect.exempt.iter().map(|path| has_not(":path", MatchPattern::Prefix(path::compared(path.as_str()))));
-    exempt.fold(plain, Draft::only).to_https(redirect.code, common.config.listeners.public_https)
+    exempt.fold(plain, Draft::only).redirects(redirect.code, common.config.listeners.public_https)
 }
 
 fn matched(path: &PathMatch) -> Option<PathSpecifier> {

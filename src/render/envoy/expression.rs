@@ -30,16 +30,14 @@ pub(super) fn foreign(regex: &Regex) -> Option<String> {
 /// The text that everything an expression takes begins with.
 pub(super) fn beginning(regex: &Regex) -> &str {
     let text = regex.as_str();
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '~' | ':' | '@' | '=' | '&' | ',' | '%');
-    let end = text.find(|c| !plain(c)).unwrap_or(text.len());
-    let optional = text[end..].starts_with(['?', '*', '{', '|']) || text.contains('|');
     if text.contains('|') {
-        ""
-    } else if optional {
-        text[..end].char_indices().next_back().map_or("", |(last, _)| &text[..last])
-    } else {
-        &text[..end]
+        return "";
     }
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '~' | ':' | '@' | '=' | '&' | ',');
+    let (start, rest) = text.split_at(text.find(|c| !plain(c)).unwrap_or(text.len()));
+    // What may be missing is not what all begin with.
+    let last = start.char_indices().next_back().filter(|_| rest.starts_with(['?', '*', '{']));
+    last.map_or(start, |(at, _)| &start[..at])
 }
 
 fn node(text: &str, ast: &Ast, factor: u32) -> Result<(), &'static str> {

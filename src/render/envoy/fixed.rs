@@ -32,7 +32,8 @@ pub(super) fn text(
 ) -> Result<String, RenderError> {
     let table = RouteConfiguration::decode(&*hosts::table(common, sites).bytes)
         .unwrap_or_else(|error| unreachable!("we wrote the table ourselves: {error}"));
-    let sources = listener::Sources::Files(RouteSpecifier::RouteConfig(table), slots);
+    let routes = RouteSpecifier::RouteConfig(table);
+    let sources = listener::Sources::Files(&routes, slots);
     let listeners: Vec<Value> = listener::all(common, &sources).iter().map(shown::<Listener>).collect();
     let clusters: Vec<Value> = cluster::fixed(common.config, uses).iter().map(shown::<Cluster>).collect();
     let mut whole: Value =

@@ -36,7 +36,7 @@ pub(super) enum Sources<'a> {
     /// Routes and certificates from the agent.
     Agent,
     /// Routes as they are, certificates from the files of these slots.
-    Files(RouteSpecifier, &'a BTreeSet<String>),
+    Files(&'a RouteSpecifier, &'a BTreeSet<String>),
 }
 
 /// Both listeners.
@@ -78,7 +78,7 @@ fn chain(common: &Common<'_>, sources: &Sources<'_>, side: Side) -> FilterChain 
         Sources::Agent => {
             RouteSpecifier::Rds(Rds { config_source: Some(from_agent()), route_config_name: hosts::NAME.to_owned() })
         }
-        Sources::Files(routes, _) => routes.clone(),
+        Sources::Files(routes, _) => (*routes).clone(),
     };
     FilterChain {
         name: "all".to_owned(),

@@ -80,7 +80,7 @@ impl Draft {
     }
 
     /// Sent to https.
-    pub fn to_https(mut self, code: u16, port: u16) -> Self {
+    pub fn redirects(mut self, code: u16, port: u16) -> Self {
         use envoy_types::pb::envoy::config::route::v3::redirect_action::RedirectResponseCode as Code;
         let code = match code {
             301 => Code::MovedPermanently,
