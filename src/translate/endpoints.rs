@@ -1,7 +1,6 @@
 //! The endpoints of a port: what the EndpointSlices of its Service say, without addresses that must not be reached
 //! through the proxy.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -57,7 +56,7 @@ impl<'a> Slices<'a> {
 
     /// The endpoints of the port of this name (empty for a port without one) of a Service.
     pub fn ready(&self, service: &ObjectName, port: &str, fence: Fence<'_>, problems: &mut Vec<Problem>) -> Ready {
-        let mut found = Found { fence, addresses: BTreeSet::new(), unready: 0 };
+        let mut found = Found { fence, addresses: Vec::new(), unready: 0 };
         for Slice { name, slice, .. } in self.of(service) {
             let subject = || {
                 let uid = slice.metadata.uid.clone();
@@ -83,7 +82,10 @@ impl<'a> Slices<'a> {
                 }
             }
         }
-        Ready { addresses: found.addresses.into_iter().collect(), unready: found.unready }
+        let Found { fence: _, mut addresses, unready } = found;
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ready { addresses, unready }
     }
 }
 
@@ -122,7 +124,7 @@ impl Fence<'_> {
 /// The endpoints found so far.
 struct Found<'a> {
     fence: Fence<'a>,
-    addresses: BTreeSet<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     unready: usize,
 }
 
@@ -160,7 +162,7 @@ impl Found<'_> {
                 };
                 let address = SocketAddr::new(ip.to_canonical(), port);
                 match self.fence.refusal(address) {
-                    None => drop(self.addresses.insert(address)),
+                    None => self.addresses.push(address),
                     Some(why) => refused.note(number, at, || {
                         format!("endpoint {address} {why}; it must be an address outside of the proxy")
                     }),

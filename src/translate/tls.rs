@@ -108,6 +108,9 @@ impl<'a> Section<'a> {
 
     /// A host must stand in the rules too (`own`). A wildcard may stand for the hosts of rules that it covers.
     pub fn tell_unused(&self, own: &[Named<'_>], problems: &mut Vec<Problem>) {
+        if self.listed.is_empty() {
+            return;
+        }
         let own: BTreeSet<&HostMatch> = own.iter().map(|named| &named.host).collect();
         let mut others = self.listed.iter().filter(|(host, _)| !own.contains(host)).peekable();
         if others.peek().is_none() {

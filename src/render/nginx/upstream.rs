@@ -78,8 +78,11 @@ struct View<'a> {
 pub(super) fn write(page: &mut Page, common: &Common<'_>, sites: &[Site<'_>]) -> Result<(), RenderError> {
     let connections = &common.config.globals.connections;
     let keepalive = keepalive(connections.upstream_connections.get(), common.config.upstreams.len());
+    // Both are in the order of the ids.
+    let mut upstreams = common.config.upstreams.iter().peekable();
     for (id, source) in sources(sites) {
-        let Some(upstream) = common.config.upstreams.get(id) else { continue };
+        while upstreams.next_if(|(known, _)| *known < id).is_some() {}
+        let Some((_, upstream)) = upstreams.next_if(|(known, _)| *known == id) else { continue };
         let Upstream { service: _, protocol: _, load_balance, endpoints: _ } = upstream;
         let zone = zone(id);
         let view = View {
@@ -101,14 +104,18 @@ pub(super) fn write(page: &mut Page, common: &Common<'_>, sites: &[Site<'_>]) ->
     Ok(())
 }
 
-/// The upstreams of these sites, each with the first object that sends requests to it.
-fn sources<'a>(sites: &[Site<'a>]) -> BTreeMap<&'a UpstreamId, Option<&'a Subject>> {
-    let mut sources = BTreeMap::new();
-    for route in sites.iter().flat_map(|site| &site.routes) {
-        if let Action::Forward(id) = &route.action {
-            sources.entry(id).or_insert(route.source.as_ref());
-        }
-    }
+/// The upstreams of these sites in order, each with the first object that sends requests to it.
+fn sources<'a>(sites: &[Site<'a>]) -> Vec<(&'a UpstreamId, Option<&'a Subject>)> {
+    let routes = sites.iter().flat_map(|site| &site.routes);
+    let named = routes.filter_map(|route| match &route.action {
+        Action::Forward(id) => Some((id, route.source.as_ref())),
+        Action::Files(_) | Action::Respond(_) => None,
+    });
+    let mut sources: Vec<_> = named.collect();
+    // Before sorting too: the routes of a host mostly lead to the same upstream. Stable, so that the first one stays.
+    sources.dedup_by_key(|(id, _)| *id);
+    sources.sort_by_key(|(id, _)| *id);
+    sources.dedup_by_key(|(id, _)| *id);
     sources
 }
 
