@@ -353,7 +353,7 @@ async fn a_hostile_agents_side_neither_stops_the_controller_nor_reaches_a_termin
     let secret = setup.folder().join("secret");
     fs::write(&secret, "TOP SECRET").unwrap();
     // An nginx that fails a test with terminal escapes in its words, whenever the configuration has the size 4711.
-    let nginx = setup.nginx().display().to_string();
+    let nginx = setup.bin().display().to_string();
     let wrapper = setup.folder().join("nginx-wrapper");
     let script = format!(
         "#!/bin/sh\nfor a in \"$@\"; do p=$q; q=$a; [ \"$p\" = -p ] && dir=$a; [ \"$p\" = -c ] && conf=$a; [ \"$a\" = -t ] && test=1; done\n\

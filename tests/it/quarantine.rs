@@ -25,7 +25,7 @@ enum Refuses {
 }
 
 fn wrapper(setup: &Setup, refuses: Refuses) -> PathBuf {
-    let nginx = setup.nginx().display();
+    let nginx = setup.bin().display();
     let place = match refuses {
         Refuses::WithLine => " in $dir/$conf:$line",
         Refuses::WithoutLine | Refuses::AtReload => "",

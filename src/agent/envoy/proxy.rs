@@ -39,7 +39,6 @@ pub struct EnvoyProxy {
     pub(super) xds: xds::Server,
     pub(super) log: Log,
     pub(super) reload_timeout: Duration,
-    pub(super) drain_timeout: Duration,
     version: Version,
 
     pub(super) process: Option<Process>,
@@ -79,7 +78,6 @@ impl EnvoyProxy {
             xds,
             log: Log::listen(here())?,
             reload_timeout: settings.reload_timeout,
-            drain_timeout: settings.drain_timeout,
             version,
             process: None,
             in_force: None,
@@ -121,7 +119,7 @@ impl EnvoyProxy {
     }
 
     /// Lets requests finish, for `bound` at most.
-    pub(super) async fn let_finish(&self, bound: Duration) {
+    async fn let_finish(&self, bound: Duration) {
         // The first asks every client to go once it has its answer; only then is nobody new let in.
         for told in [admin::let_go(here()).await, admin::stop_accepting(here()).await] {
             if let Err(err) = told {

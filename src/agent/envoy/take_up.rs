@@ -82,7 +82,10 @@ impl EnvoyProxy {
         let Some(former) = self.in_force.clone() else { return self.try_to_start(digest).await };
         let next = self.read(digest, &former.target)?;
         if self.needs_a_start(&former, &next).map_err(Rejection::of_ours)? {
-            return self.start_anew(&former, digest).await;
+            tracing::warn!(
+                "the release changes what Envoy reads at its start only (its workers or its bootstrap): that holds from \
+                 its next start on, for a start now would cut connections"
+            );
         }
         let mut addresses = next.target.addresses();
         let own = former.target.addresses();
@@ -128,25 +131,10 @@ impl EnvoyProxy {
         std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// Whether what differs is only read at a start.
+    /// Whether something differs that is only read at a start.
     fn needs_a_start(&self, former: &InForce, next: &InForce) -> anyhow::Result<bool> {
-        let running = std::fs::read(here().join(release::BOOTSTRAP)).context("reading Envoy's bootstrap")?;
-        Ok(workers(&former.manifest) != workers(&next.manifest) || running != self.bootstrap(&next.digest)?)
-    }
-
-    /// Starts Envoy once more, because it reads some things only then; this is told, for it costs connections.
-    async fn start_anew(&mut self, former: &InForce, digest: &Digest) -> Result<Timings, Rejection> {
-        tracing::warn!(
-            "the release changes what Envoy reads at its start only: it finishes its requests and is started anew"
-        );
-        self.let_finish(self.drain_timeout).await;
-        let started = self.try_to_start(digest).await;
-        if started.is_err()
-            && let Err(rejection) = self.try_to_start(&former.digest).await
-        {
-            tracing::error!("Envoy does not start with the former release either: {rejection}");
-        }
-        started
+        Ok(workers(&former.manifest) != workers(&next.manifest)
+            || self.bootstrap(&former.digest)? != self.bootstrap(&next.digest)?)
     }
 
     /// Back to the release in force; and if Envoy does not take that either, it is started anew.

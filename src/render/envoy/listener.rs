@@ -21,7 +21,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 
 use super::headers::Side;
 use super::make::{any, from_agent, network, number, socket};
-use super::{Common, hosts, manager};
+use super::{Common, hosts, manager, names};
 use crate::annotations::client_tls::ClientTls;
 use crate::value::tls::TlsVersion;
 
@@ -29,7 +29,7 @@ use crate::value::tls::TlsVersion;
 const BACKLOG: u32 = 4096;
 
 /// The name of the certificate for clients that ask for none. No host has it.
-const NO_NAME: &str = "*";
+const NO_NAME: &str = "-";
 
 /// What listeners take from elsewhere.
 pub(super) enum Sources<'a> {
@@ -61,12 +61,20 @@ fn listener(common: &Common<'_>, sources: &Sources<'_>, tls: bool) -> Listener {
         }),
         ..chain(true)
     });
+    let all = chain(everybody);
+    // Names that no host can have come no further than here, and that takes a matcher, which chooses alone.
+    let matcher = tls.then(|| names::matcher(believed.as_ref(), &all));
+    let (chains, otherwise) = match &matcher {
+        Some(_) => (believed.into_iter().chain([all]).collect(), None),
+        None => (believed.into_iter().collect(), Some(all)),
+    };
     Listener {
         name: if tls { "https" } else { "http" }.to_owned(),
         address: Some(socket("0.0.0.0", port)),
         additional_addresses: additional.into_iter().collect(),
-        filter_chains: believed.into_iter().collect(),
-        default_filter_chain: Some(chain(everybody)),
+        filter_chains: chains,
+        filter_chain_matcher: matcher,
+        default_filter_chain: otherwise,
         listener_filters: tls.then(inspector).into_iter().collect(),
         tcp_backlog_size: number(BACKLOG),
         ..Listener::default()

@@ -30,6 +30,7 @@ mod listener;
 mod log;
 mod make;
 mod manager;
+mod names;
 mod path;
 mod problems;
 mod replies;

@@ -2,6 +2,7 @@
 
 use coxswain::volume::Outcome;
 use futures::{SinkExt, StreamExt};
+use nix::sys::signal::{Signal, kill};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -155,7 +156,7 @@ async fn trials_are_tested_and_never_put_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_only_read_at_a_start_is_taken_up_by_a_start() {
+async fn what_is_only_read_at_a_start_is_told_and_holds_from_the_next_one_on() {
     let Some((sidecar, _)) = serving(&Release::saying("one")).await else { return };
     let former = sidecar.master().await;
     let mut next = Release::saying("two");
@@ -163,6 +164,10 @@ async fn what_is_only_read_at_a_start_is_taken_up_by_a_start() {
     let next = sidecar.publish(&next);
     sidecar.accepts(&next).await;
     assert_eq!(sidecar.get().await.unwrap(), "two");
+    sidecar.says("holds from its next start on").await;
+    assert_eq!((sidecar.master().await, stat(&sidecar, "server.concurrency").await), (former, 2));
+    kill(former, Signal::SIGKILL).unwrap();
+    eventually("another Envoy", async || check(sidecar.master().await != former, || "the same".to_owned())).await;
+    sidecar.serves("two").await;
     assert_eq!(stat(&sidecar, "server.concurrency").await, 1);
-    assert_ne!(sidecar.master().await, former);
 }

@@ -81,7 +81,7 @@ async fn with_nginxs_defaults_the_same_clients_lose_requests() {
     let script = format!(
         "#!/bin/sh\nfor a; do [ \"$last\" = -p ] && folder=$a; last=$a; done\n\
          [ -z \"$folder\" ] || sed -i '/keepalive_min_timeout/d' \"$folder\"/*.conf\nexec {} \"$@\"\n",
-        setup.nginx().display()
+        setup.bin().display()
     );
     fs::write(&wrapper, script).unwrap();
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();

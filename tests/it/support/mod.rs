@@ -12,6 +12,7 @@ pub mod node;
 pub mod objects;
 pub mod parts;
 pub mod pod;
+pub mod proxies;
 pub mod rendered;
 pub mod run;
 pub mod standalone;

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use coxswain::volume::{Digest, Volume};
+use coxswain::volume::{Digest, ProxyKind, Volume};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::wait::{check, eventually};
-use super::{Client, net, parts};
+use super::{Client, net, proxies};
 
 /// How many proxies run at once: the machine is small, and a test that starves proves nothing. A test has one at a time:
 /// with two it might wait for itself.
@@ -24,7 +24,8 @@ pub static SLOTS: Semaphore = Semaphore::const_new(3);
 
 /// How to start one.
 pub struct Setup {
-    nginx: PathBuf,
+    proxy: ProxyKind,
+    bin: PathBuf,
     dir: TempDir,
     flags: Vec<String>,
     env: Vec<(String, String)>,
@@ -57,15 +58,17 @@ pub struct Run {
 struct Said([Arc<Mutex<String>>; 2]);
 
 impl Setup {
-    /// With nothing but ports and a volume; `None` (and the reason printed) where there is no nginx.
+    /// With nothing but ports and a volume, and the proxy that this test runs through; `None` (and the reason printed)
+    /// where there is none.
     pub fn new() -> Option<Self> {
-        let nginx = parts::nginx()?;
+        let proxy = proxies::of_this_test();
+        let bin = proxies::executable(proxy)?;
         let dir = tempfile::Builder::new().prefix("coxswain-").tempdir().expect("a temporary folder");
         // Workers may run as another user, who must be able to walk through.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("own folder");
         fs::create_dir(dir.path().join("manifests")).expect("own folder");
         let ports = Ports { http: net::port(), https: net::port(), ready: net::port(), healthz: net::port() };
-        Some(Self { nginx, dir, flags: Vec::new(), env: Vec::new(), ports })
+        Some(Self { proxy, bin, dir, flags: Vec::new(), env: Vec::new(), ports })
     }
 
     /// A manifest to begin with.
@@ -86,15 +89,15 @@ impl Setup {
         self
     }
 
-    /// Another proxy than the real nginx: a wrapper around it.
+    /// Another executable than the real proxy's: a wrapper around it.
     pub fn proxy_bin(mut self, path: impl Into<PathBuf>) -> Self {
-        self.nginx = path.into();
+        self.bin = path.into();
         self
     }
 
-    /// The nginx that will run.
-    pub fn nginx(&self) -> &Path {
-        &self.nginx
+    /// The proxy's executable.
+    pub fn bin(&self) -> &Path {
+        &self.bin
     }
 
     /// The ports it will listen on.
@@ -143,7 +146,8 @@ impl Setup {
             .arg(format!("--ready-port={ready}"))
             .arg(format!("--healthz-port={healthz}"))
             .arg(format!("--proxy-dir={}", self.volume().root().display()))
-            .arg(format!("--proxy-bin={}", self.nginx.display()))
+            .arg(format!("--proxy={}", self.proxy))
+            .arg(format!("--proxy-bin={}", self.bin.display()))
             .args(&self.flags)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -161,6 +165,11 @@ impl Run {
     /// What [`Setup::new`] gives, for the usual beginning of a test.
     pub fn setup() -> Option<Setup> {
         Setup::new()
+    }
+
+    /// Which proxy it runs.
+    pub fn proxy(&self) -> ProxyKind {
+        self.setup.proxy
     }
 
     /// Waits until the readiness port says that a release is served.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::support::objects::{document, service};
+use crate::support::proxies::{either, through_each_proxy};
 use crate::support::{Ingress, Pod, Request, Run, net};
 
 /// A Service `web`, one Ingress for each row on a host of its own name, and the run that serves them.
@@ -18,7 +19,8 @@ async fn serve(ingresses: impl IntoIterator<Item = Ingress>) -> Option<(Run, Vec
     Some((setup.file("all.yaml", &manifest).serve().await, pods))
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(rewrites_take_groups_and_regexes_match_in_either_case_from_the_start);
+
 async fn rewrites_take_groups_and_regexes_match_in_either_case_from_the_start() {
     let specific = "ImplementationSpecific";
     let Some((run, _pods)) = serve([
@@ -104,7 +106,8 @@ async fn rewrites_take_groups_and_regexes_match_in_either_case_from_the_start() 
     run.says("/a(b").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(sizes_and_times_hold_for_the_routes_of_their_ingress_alone);
+
 async fn sizes_and_times_hold_for_the_routes_of_their_ingress_alone() {
     let Some((run, _pods)) = serve([
         Ingress::new("small").ours("proxy-body-size", "1k").host("small.test").path("Prefix", "/", "web"),
@@ -149,7 +152,8 @@ async fn sizes_and_times_hold_for_the_routes_of_their_ingress_alone() {
     assert_eq!(grpc.who(), "web");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(source_ranges_let_in_who_is_meant_and_close_when_they_cannot_be_read);
+
 async fn source_ranges_let_in_who_is_meant_and_close_when_they_cannot_be_read() {
     let Some((run, _pods)) = serve([
         Ingress::new("allow")
@@ -218,7 +222,8 @@ async fn source_ranges_let_in_who_is_meant_and_close_when_they_cannot_be_read() 
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(what_is_not_built_is_told_and_closes_only_where_it_protects);
+
 async fn what_is_not_built_is_told_and_closes_only_where_it_protects() {
     let protecting = [
         ("auth-url", "http://auth.example/"),
@@ -258,7 +263,8 @@ async fn what_is_not_built_is_told_and_closes_only_where_it_protects() {
     assert!(run.said().contains("rewrite-target"), "did you mean …");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(load_is_spread_over_all_endpoints_in_either_way);
+
 async fn load_is_spread_over_all_endpoints_in_either_way() {
     let Some(setup) = Run::setup() else { return };
     let port = net::port();
@@ -288,7 +294,8 @@ async fn load_is_spread_over_all_endpoints_in_either_way() {
     run.says("sideways").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(redirects_send_every_request_where_they_say_before_anything_else);
+
 async fn redirects_send_every_request_where_they_say_before_anything_else() {
     let there = "https://elsewhere.example.com/a?b=c";
     let ingress = |name: &str| Ingress::new(name).host(&format!("{name}.test")).path("Prefix", "/", "web");
@@ -338,7 +345,8 @@ async fn redirects_send_every_request_where_they_say_before_anything_else() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(further_endpoints_are_tried_as_often_and_after_what_is_said);
+
 async fn further_endpoints_are_tried_as_often_and_after_what_is_said() {
     let Some(setup) = Run::setup() else { return };
     let port = net::port();
@@ -368,7 +376,8 @@ async fn further_endpoints_are_tried_as_often_and_after_what_is_said() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(headers_of_an_answer_must_fit_into_the_buffer_that_the_route_has);
+
 async fn headers_of_an_answer_must_fit_into_the_buffer_that_the_route_has() {
     let ingress = |name: &str| Ingress::new(name).host(&format!("{name}.test")).path("Prefix", "/", "web");
     let Some((run, _pods)) = serve([
@@ -389,7 +398,10 @@ async fn headers_of_an_answer_must_fit_into_the_buffer_that_the_route_has() {
         return;
     };
     let long = format!("/?location=/{}", "x".repeat(6000));
-    for (host, status) in [("usual.test", 502), ("large.test", 200), ("buffered.test", 200), ("absurd.test", 502)] {
+    let refused = either("the size of an answer's headers", 502, 200);
+    for (host, status) in
+        [("usual.test", refused), ("large.test", 200), ("buffered.test", 200), ("absurd.test", refused)]
+    {
         assert_eq!(run.http().get(host, &long).await.status, status, "{host}");
     }
     let answer = run.http().get("buffered.test", "/?length=300000").await;
@@ -399,7 +411,8 @@ async fn headers_of_an_answer_must_fit_into_the_buffer_that_the_route_has() {
     run.says("proxy-buffer-size").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_client_gets_its_answer_no_faster_than_the_route_says);
+
 async fn a_client_gets_its_answer_no_faster_than_the_route_says() {
     let ingress = |name: &str| Ingress::new(name).host(&format!("{name}.test")).path("Prefix", "/", "web");
     let Some((run, _pods)) = serve([

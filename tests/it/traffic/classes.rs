@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::support::objects::{config_map, document, service};
+use crate::support::proxies::through_each_proxy;
 use crate::support::{Ingress, Pod, Request, Run, eventually, net, wait};
 
 fn class(name: &str, controller: &str) -> String {
@@ -41,7 +42,8 @@ async fn served(run: &Run, expected: &[(&str, bool)]) {
 
 const OURS: &str = "coxswain.dev/ingress";
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(the_class_decides_and_may_come_later_or_go);
+
 async fn the_class_decides_and_may_come_later_or_go() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -87,7 +89,8 @@ async fn the_class_decides_and_may_come_later_or_go() {
     served(&run, &[("late", false), ("ours", true)]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(flags_change_whose_ingresses_are_served);
+
 async fn flags_change_whose_ingresses_are_served() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -123,7 +126,8 @@ async fn flags_change_whose_ingresses_are_served() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(the_default_class_is_filled_in_and_parameters_hold_for_their_class);
+
 async fn the_default_class_is_filled_in_and_parameters_hold_for_their_class() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::objects::service;
+use crate::support::proxies::through_each_proxy;
 use crate::support::{Ingress, Pod, Run, eventually, net, wait};
 
 fn web(name: &str, host: &str) -> String {
@@ -21,7 +22,8 @@ async fn serves(run: &Run, host: &str, expected: &str) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_port_in_use_is_nobodys_fault_and_heals_by_itself);
+
 async fn a_port_in_use_is_nobodys_fault_and_heals_by_itself() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -69,7 +71,7 @@ async fn without_nginx_or_with_an_old_one_it_ends_with_a_sentence() {
 async fn an_old_nginx_that_is_accepted_by_its_version_serves_and_is_told() {
     let Some(setup) = Run::setup() else { return };
     let wrapper = setup.folder().join("nginx-wrapper");
-    let nginx = setup.nginx().display();
+    let nginx = setup.bin().display();
     let version = "echo 'nginx version: nginx/1.30.2' >&2";
     write_script(&wrapper, &format!("if [ \"$1\" = -v ]; then {version}; else exec {nginx} \"$@\"; fi"));
     let run = setup.proxy_bin(&wrapper).flag("--accept-proxy-version=1.30.2").serve().await;
@@ -81,7 +83,8 @@ fn write_script(path: &Path, script: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(what_cannot_be_read_at_the_start_ends_it_with_a_sentence);
+
 async fn what_cannot_be_read_at_the_start_ends_it_with_a_sentence() {
     let Some(setup) = Run::setup() else { return };
     fs::remove_dir(setup.manifests()).unwrap();
@@ -91,7 +94,8 @@ async fn what_cannot_be_read_at_the_start_ends_it_with_a_sentence() {
     assert!(!run.said().contains("panicked"), "{}", run.said());
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_flag_that_cannot_be_read_is_wrong_use);
+
 async fn a_flag_that_cannot_be_read_is_wrong_use() {
     let Some(setup) = Run::setup() else { return };
     let mut run = setup.flag("--http-port=no-port").start().await;
@@ -123,7 +127,8 @@ impl Drop for Tmpfs {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_full_volume_stops_changes_but_no_traffic_and_heals_by_itself);
+
 async fn a_full_volume_stops_changes_but_no_traffic_and_heals_by_itself() {
     let Some(setup) = Run::setup() else { return };
     let volume = setup.volume();
@@ -148,7 +153,7 @@ async fn a_full_volume_stops_changes_but_no_traffic_and_heals_by_itself() {
     fs::remove_file(&filler).unwrap();
     serves(&run, "n49.test", "web").await;
     let whole =
-        fs::read_dir(volume.releases()).unwrap().flatten().all(|entry| entry.path().join("nginx.conf").exists());
+        fs::read_dir(volume.releases()).unwrap().flatten().all(|entry| entry.path().join("release.json").exists());
     assert!(whole, "no half release stays");
     drop(run);
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use crate::support::objects::service;
+use crate::support::proxies::through_each_proxy;
 use crate::support::{Ingress, Pod, Run, eventually, net, wait};
 
 async fn serves(run: &Run, host: &str, expected: &str) {
@@ -18,7 +19,8 @@ fn web(name: &str, host: &str) -> String {
     Ingress::new(name).host(host).path("Prefix", "/", "web").yaml()
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(files_may_come_change_and_go);
+
 async fn files_may_come_change_and_go() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -52,7 +54,8 @@ async fn files_may_come_change_and_go() {
     serves(&run, "changed.test", "404").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_file_that_does_not_parse_keeps_its_former_objects_and_harms_no_other);
+
 async fn a_file_that_does_not_parse_keeps_its_former_objects_and_harms_no_other() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -86,7 +89,8 @@ async fn a_file_that_does_not_parse_keeps_its_former_objects_and_harms_no_other(
     serves(&run, "b.test", "404").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_folder_may_be_a_volume_of_kubernetes_and_may_vanish);
+
 async fn a_folder_may_be_a_volume_of_kubernetes_and_may_vanish() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -118,7 +122,8 @@ async fn a_folder_may_be_a_volume_of_kubernetes_and_may_vanish() {
     serves(&run, "two.test", "web").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(unchanged_files_publish_nothing);
+
 async fn unchanged_files_publish_nothing() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use nix::sys::signal::Signal;
 
 use crate::support::objects::service;
+use crate::support::proxies::through_each_proxy;
 use crate::support::{Ingress, Pod, Request, Run, eventually, net, wait};
 
 async fn serve() -> Option<(Run, Pod)> {
@@ -31,7 +32,8 @@ async fn nothing_is_left(run: &Run) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(killed_hard_it_leaves_no_process_and_no_port);
+
 async fn killed_hard_it_leaves_no_process_and_no_port() {
     let Some((mut run, _pod)) = serve().await else { return };
     assert!(run.processes().len() >= 4, "run, process 1, the agent proper, nginx: {:?}", run.processes());
@@ -40,7 +42,8 @@ async fn killed_hard_it_leaves_no_process_and_no_port() {
     nothing_is_left(&run).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(told_to_stop_it_finishes_what_it_has_begun);
+
 async fn told_to_stop_it_finishes_what_it_has_begun() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let Some((mut run, pod)) = serve().await else { return };
@@ -57,7 +60,8 @@ async fn told_to_stop_it_finishes_what_it_has_begun() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_request_that_never_ends_is_cut_after_the_drain_time);
+
 async fn a_request_that_never_ends_is_cut_after_the_drain_time() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -73,7 +77,8 @@ async fn a_request_that_never_ends_is_cut_after_the_drain_time() {
     assert!(endless.await.unwrap().is_err(), "it was cut");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_second_one_on_the_same_volume_is_refused_and_does_no_harm);
+
 async fn a_second_one_on_the_same_volume_is_refused_and_does_no_harm() {
     let Some((run, _pod)) = serve().await else { return };
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_coxswain"))

@@ -1,6 +1,7 @@
 //! Which request goes where: hosts, paths, who wins, and what answers when nothing matches.
 
 use crate::support::objects::{config_map, service, service_at};
+use crate::support::proxies::through_each_proxy;
 use crate::support::{Ingress, Pod, Request, Run, eventually, net, raw, wait};
 
 /// Pods of three services, `s0` to `s2`, and the manifest of the services.
@@ -82,7 +83,8 @@ const PATHS: &[PathRow] = &[
     ),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(every_row_of_the_path_table_holds);
+
 async fn every_row_of_the_path_table_holds() {
     let Some(setup) = Run::setup() else { return };
     let (_pods, mut manifest) = three_services().await;
@@ -108,7 +110,8 @@ async fn every_row_of_the_path_table_holds() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(every_row_of_the_host_table_holds_for_every_form_of_a_host);
+
 async fn every_row_of_the_host_table_holds_for_every_form_of_a_host() {
     let Some(setup) = Run::setup() else { return };
     let (_pods, services) = three_services().await;
@@ -159,7 +162,8 @@ async fn every_row_of_the_host_table_holds_for_every_form_of_a_host() {
     assert_eq!(ask("GET / HTTP/1.1\r\nHost: a.foo.com/x\r\nConnection: close\r\n\r\n").await, "400");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(fan_out_names_and_the_host_without_a_name_work_as_the_documentation_shows);
+
 async fn fan_out_names_and_the_host_without_a_name_work_as_the_documentation_shows() {
     let Some(setup) = Run::setup() else { return };
     let (_pods, services) = three_services().await;
@@ -192,7 +196,8 @@ async fn fan_out_names_and_the_host_without_a_name_work_as_the_documentation_sho
     assert_eq!(raw(http, "GET / HTTP/1.0\r\n\r\n").await.unwrap().who(), "s2");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(of_several_ingresses_on_one_host_the_oldest_wins_path_by_path);
+
 async fn of_several_ingresses_on_one_host_the_oldest_wins_path_by_path() {
     let Some(setup) = Run::setup() else { return };
     let (_pods, services) = three_services().await;
@@ -235,7 +240,8 @@ fn services_of(manifest: &str, without: &[&str]) -> String {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_default_backend_answers_what_no_rule_takes);
+
 async fn a_default_backend_answers_what_no_rule_takes() {
     let Some(setup) = Run::setup() else { return };
     let (_pods, services) = three_services().await;
@@ -257,7 +263,8 @@ async fn a_default_backend_answers_what_no_rule_takes() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(the_controllers_default_backend_answers_where_no_ingress_says_otherwise);
+
 async fn the_controllers_default_backend_answers_where_no_ingress_says_otherwise() {
     let Some(setup) = Run::setup() else { return };
     let (_pods, services) = three_services().await;
@@ -291,7 +298,8 @@ async fn the_controllers_default_backend_answers_where_no_ingress_says_otherwise
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(hundreds_of_hosts_and_the_longest_names_are_all_served);
+
 async fn hundreds_of_hosts_and_the_longest_names_are_all_served() {
     let Some(setup) = Run::setup() else { return };
     let (_pods, services) = three_services().await;

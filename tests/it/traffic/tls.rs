@@ -1,7 +1,10 @@
 //! TLS: which certificate a client is shown, what happens when Secrets change, and who is sent to https.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::support::certificates::{Authority, secret};
 use crate::support::objects::{config_map, service};
+use crate::support::proxies::through_each_proxy;
 use crate::support::{Client, Ingress, Pod, Request, Run, eventually, net, wait};
 
 /// Waits until `client` is shown the certificate `der`.
@@ -13,7 +16,8 @@ async fn shown(client: &Client, der: &[u8], what: &str) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(the_certificate_is_chosen_by_sni);
+
 async fn the_certificate_is_chosen_by_sni() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -116,7 +120,8 @@ async fn the_certificate_is_chosen_by_sni() {
     assert!(!run.said().contains("PRIVATE KEY"), "a key was printed");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(secrets_change_without_a_reload_and_a_broken_one_keeps_the_last_good);
+
 async fn secrets_change_without_a_reload_and_a_broken_one_keeps_the_last_good() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -166,7 +171,8 @@ async fn secrets_change_without_a_reload_and_a_broken_one_keeps_the_last_good() 
     shown(&client, &generated, "the default one after the Secret is gone").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(the_default_certificate_may_come_late_and_change);
+
 async fn the_default_certificate_may_come_late_and_change() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -184,7 +190,8 @@ async fn the_default_certificate_may_come_late_and_change() {
     assert_eq!(client.get("h.example.com", "/").await.who(), "web");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(plain_requests_are_sent_to_https_where_there_is_tls);
+
 async fn plain_requests_are_sent_to_https_where_there_is_tls() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -233,7 +240,8 @@ async fn plain_requests_are_sent_to_https_where_there_is_tls() {
     assert_eq!(run.https("forced.example.com").get("forced.example.com", "/foo").await.who(), "web");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(code_exceptions_and_hsts_follow_the_config_map);
+
 async fn code_exceptions_and_hsts_follow_the_config_map() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -298,7 +306,8 @@ async fn code_exceptions_and_hsts_follow_the_config_map() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(the_public_port_stands_in_redirects_unless_it_is_443);
+
 async fn the_public_port_stands_in_redirects_unless_it_is_443() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -312,4 +321,54 @@ async fn the_public_port_stands_in_redirects_unless_it_is_443() {
     assert_eq!(echo.header("x-forwarded-port"), ["8443"]);
     let echo = run.http().get("h.example.com", "/.well-known/acme-challenge/x").await.echo().unwrap();
     assert_eq!(echo.header("x-forwarded-port"), ["8080"]);
+}
+
+through_each_proxy!(a_server_name_that_no_host_can_have_harms_nobody);
+
+async fn a_server_name_that_no_host_can_have_harms_nobody() {
+    let Some(setup) = Run::setup() else { return };
+    let pod = Pod::start("web", net::port()).await;
+    let authority = Authority::new();
+    let pairs = ["a.test", "b.test", "c.test", "d.test"].map(|host| (host, authority.issue(&[host])));
+    let mut manifest = service("web", &[&pod]);
+    for (host, pair) in &pairs {
+        let name = host.replace('.', "-");
+        manifest += &(pair.secret(&name)
+            + &Ingress::new(&name).tls(&[host], &name).host(host).path("Prefix", "/", "web").yaml());
+    }
+    let run = setup.file("all.yaml", &manifest).serve().await;
+    let https = run.local(run.ports().https);
+    // One that means all, one that begins a name of another kind, and what is no text.
+    for (name, (host, pair)) in [&b"*"[..], b"xdstp://x/y", b"\xff\xfe", b"a b\n"].into_iter().zip(&pairs) {
+        let mut stream = tokio::net::TcpStream::connect(https).await.unwrap();
+        stream.write_all(&hello(name)).await.unwrap();
+        // An alert, the default certificate or the end: all are answers.
+        let mut answer = [0; 1];
+        let answered = tokio::time::timeout(std::time::Duration::from_secs(60), stream.read(&mut answer)).await;
+        assert!(answered.is_ok(), "{name:?} waits");
+        shown(&run.https(host), &pair.der, host).await;
+    }
+    // What was shown before still follows its Secret.
+    let next = authority.issue(&["a.test"]);
+    run.write("next.yaml", &next.secret("a-test"));
+    run.write("all.yaml", &manifest.replace(&pairs[0].1.secret("a-test"), ""));
+    shown(&run.https("a.test"), &next.der, "the next certificate").await;
+}
+
+/// The beginning of a handshake that asks for `name`, whatever that is.
+fn hello(name: &[u8]) -> Vec<u8> {
+    let stand_in = "x".repeat(name.len());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let server = stand_in.clone().try_into().unwrap();
+    let mut connection = rustls::ClientConnection::new(config.into(), server).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    // Type and length of the name stand before it.
+    let length = u16::try_from(name.len()).unwrap().to_be_bytes();
+    let wanted = [&[0][..], &length, stand_in.as_bytes()].concat();
+    let at = hello.windows(wanted.len()).position(|bytes| bytes == wanted).expect("the name is in it");
+    hello[at + 3..at + wanted.len()].copy_from_slice(name);
+    hello
 }
