@@ -20,6 +20,7 @@ pub mod dns;
 pub mod endpoints;
 pub mod init;
 
+mod access_log;
 mod backoff;
 mod ending;
 pub(crate) mod envoy;

@@ -20,7 +20,6 @@ use super::processes;
 use super::rejection::{Rejection, printable};
 use crate::volume::{LogLevel, Volume};
 
-pub mod access_log;
 pub mod generations;
 pub mod includes;
 pub mod log;

@@ -57,6 +57,11 @@ pub async fn stop_accepting(folder: &Path) -> anyhow::Result<()> {
     tell(folder, "/drain_listeners").await
 }
 
+/// Opens the files of its access logs anew.
+pub async fn reopen_logs(folder: &Path) -> anyhow::Result<()> {
+    tell(folder, "/reopen_logs").await
+}
+
 /// From now on, writes only lines of this level and more severe ones.
 pub async fn set_level(folder: &Path, level: LogLevel) -> anyhow::Result<()> {
     tell(folder, &format!("/logging?level={}", level_of(level))).await

@@ -10,11 +10,12 @@ use tokio::time::Instant;
 use super::log::Log;
 use super::version::Version;
 use super::{Envoy, admin};
+use crate::agent::access_log::AccessLog;
 use crate::agent::endpoints::{Names, Source};
 use crate::agent::process::Process;
 use crate::agent::proxy::Proxy;
 use crate::agent::rejection::Rejection;
-use crate::agent::releases::{flip, read_manifest};
+use crate::agent::releases::flip;
 use crate::agent::steering::here;
 use crate::agent::xds::target::Target;
 use crate::agent::{Settings, wishes, xds};
@@ -56,6 +57,8 @@ pub struct InForce {
     pub digest: Digest,
     /// What it says of itself.
     pub manifest: Manifest,
+    /// Where access is logged.
+    pub access_log: AccessLog,
     /// What is in it.
     pub target: Arc<Target>,
 }
@@ -94,9 +97,7 @@ impl EnvoyProxy {
         };
         tokio::time::timeout(ADOPTION, live).await?;
         let digest = wishes::current(&self.volume).ok_or_else(|| anyhow::anyhow!("no release is in force"))?;
-        let manifest = read_manifest(&self.volume, &digest)?;
-        let target = Arc::new(Target::read(&self.volume.release(&digest), &Target::default())?);
-        Ok(InForce { digest, manifest, target })
+        self.read_release(&digest, &Target::default())
     }
 
     /// Waits until nothing is answered any more.
@@ -195,8 +196,15 @@ impl Proxy for EnvoyProxy {
         self.envoy.validate(&self.volume.trial(trial)).await
     }
 
+    /// Whether what it holds must be compared, or access can be logged by now where it could not be before.
     fn is_stale(&self) -> bool {
-        self.stale
+        let in_force = self.in_force.as_ref();
+        let can_log = |held: &InForce| held.access_log.could_be(held.manifest.access_log.as_deref());
+        self.stale || in_force.is_some_and(can_log)
+    }
+
+    fn access_log_trouble(&self) -> Option<&str> {
+        self.in_force.as_ref()?.access_log.trouble.as_deref()
     }
 
     /// There always is: what is served twice is a listener at most.

@@ -4,6 +4,7 @@
 //! part, so going back means that everything that differs is told once more.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::proxy::{EnvoyProxy, InForce};
 use super::{admin, rejection};
+use crate::agent::access_log::AccessLog;
 use crate::agent::nginx::includes::replace;
 use crate::agent::process::Process;
 use crate::agent::proxy::Proxy;
@@ -20,7 +22,7 @@ use crate::agent::rejection::Rejection;
 use crate::agent::releases::{flip, read_manifest};
 use crate::agent::steering::{here, millis};
 use crate::agent::xds::target::Target;
-use crate::volume::{Digest, Manifest, Timings, release, socket};
+use crate::volume::{Digest, Manifest, Timings, local, release, socket};
 
 /// The pause between two questions whether Envoy serves.
 const LOOK: Duration = Duration::from_millis(20);
@@ -56,6 +58,7 @@ impl EnvoyProxy {
         let _ = std::fs::remove_file(here().join(socket::ADMIN));
         let bootstrap = self.bootstrap(digest).map_err(Rejection::of_ours)?;
         replace(&here().join(release::BOOTSTRAP), &bootstrap, 0o600).map_err(Rejection::of_ours)?;
+        link_access_log(&next).map_err(Rejection::of_ours)?;
         self.xds.aim(next.target.clone());
         let (begun, since) = (Instant::now(), self.log.now());
         let bound = begun + self.bound();
@@ -92,6 +95,7 @@ impl EnvoyProxy {
         addresses.retain(|address| !own.contains(address));
         are_free(addresses)?;
         let begun = Instant::now();
+        let linked = link_access_log(&next).map_err(Rejection::of_ours)?;
         self.xds.aim(next.target.clone());
         crate::fault::point("after-aim");
         let mut taken = self.taken(&next.target, begun + self.bound()).await;
@@ -110,20 +114,29 @@ impl EnvoyProxy {
         {
             tracing::warn!("{err:#}");
         }
+        if linked && let Err(err) = admin::reopen_logs(here()).await {
+            tracing::warn!("{err:#}");
+        }
         self.stale = false;
         self.in_force = Some(next);
         Ok(Timings { validate: 0, reload: millis(took), observe: 0 })
     }
 
-    /// What a release says and holds.
+    /// What a release says and holds, if it is for this proxy.
     fn read(&self, digest: &Digest, former: &Target) -> Result<InForce, Rejection> {
         let manifest = read_manifest(&self.volume, digest).map_err(Rejection::of_ours)?;
         if manifest.proxy != Self::KIND {
             let message = format!("the release is for {}, and this is {}", manifest.proxy, Self::KIND);
             return Err(Rejection::content(message));
         }
-        let target = Target::read(&self.volume.release(digest), former).map_err(Rejection::of_ours)?;
-        Ok(InForce { digest: digest.clone(), manifest, target: Arc::new(target) })
+        self.read_release(digest, former).map_err(Rejection::of_ours)
+    }
+
+    pub(super) fn read_release(&self, digest: &Digest, former: &Target) -> anyhow::Result<InForce> {
+        let manifest = read_manifest(&self.volume, digest)?;
+        let target = Arc::new(Target::read(&self.volume.release(digest), former)?);
+        let access_log = AccessLog::of(manifest.access_log.as_deref());
+        Ok(InForce { digest: digest.clone(), manifest, access_log, target })
     }
 
     fn bootstrap(&self, digest: &Digest) -> anyhow::Result<Vec<u8>> {
@@ -202,6 +215,25 @@ impl EnvoyProxy {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Points the name by which the release knows its access log to the file, or to what takes its place. Whether that is
+/// another than before.
+fn link_access_log(next: &InForce) -> anyhow::Result<bool> {
+    let Some(wanted) = &next.manifest.access_log else { return Ok(false) };
+    let link = here().join(local::access_log(wanted));
+    let to = Path::new(next.access_log.file.as_deref().unwrap_or("/dev/null"));
+    if std::fs::read_link(&link).is_ok_and(|is| is == to) {
+        return Ok(false);
+    }
+    let new = here().join(".access-log.new");
+    let _ = std::fs::remove_file(&new);
+    let point = || {
+        std::os::unix::fs::symlink(to, &new)?;
+        std::fs::rename(&new, &link)
+    };
+    point().with_context(|| format!("pointing {} at {}", link.display(), to.display()))?;
+    Ok(true)
 }
 
 /// How many threads answer requests: as many as the container may use processors, unless the release says.

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use super::access_log::AccessLog;
 use super::{User, log, status};
+use crate::agent::access_log::AccessLog;
 use crate::agent::dns::Responders;
 use crate::volume::{Digest, LogLevel, Volume, local};
 

@@ -10,13 +10,13 @@ use anyhow::{Context, anyhow};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use super::access_log::{self, AccessLog};
 use super::generations::Generations;
 use super::includes::{Includes, Stamp, Surroundings};
 use super::log::Log;
 use super::rejection::full_zone;
 use super::version::Version;
 use super::{Master, Nginx, User};
+use crate::agent::access_log::AccessLog;
 use crate::agent::dns::{self, Responders};
 use crate::agent::proxy::Proxy;
 use crate::agent::pulse::Pulse;
@@ -75,9 +75,6 @@ impl InForce {
     /// With this release, as things are in this container.
     pub fn new(stamp: Stamp, manifest: Manifest) -> Self {
         let access_log = AccessLog::of(manifest.access_log.as_deref());
-        if let (Some(path), Some(trouble)) = (&manifest.access_log, &access_log.trouble) {
-            tracing::warn!("the access log {path} cannot be opened: {trouble}; logging to the standard output");
-        }
         Self { stamp, manifest, access_log }
     }
 
@@ -85,12 +82,6 @@ impl InForce {
     pub(super) fn includes(&self, resolver: String) -> Includes {
         let level = self.manifest.error_log_level;
         Includes { stamp: self.stamp.clone(), resolver, level, access_log: self.access_log.clone() }
-    }
-
-    /// Whether access can be logged by now where it could not when the workers began.
-    fn can_log(&self) -> bool {
-        let wanted = self.manifest.access_log.as_ref().filter(|_| self.access_log.trouble.is_some());
-        wanted.is_some_and(|path| access_log::open(path).is_ok())
     }
 }
 
@@ -140,6 +131,12 @@ impl NginxProxy {
         if let Some(master) = &self.master {
             self.generations.look(&master.workers());
         }
+    }
+
+    /// Whether access can be logged by now where it could not when the workers began.
+    fn can_log(&self) -> bool {
+        let in_force = self.in_force.as_ref();
+        in_force.is_some_and(|in_force| in_force.access_log.could_be(in_force.manifest.access_log.as_deref()))
     }
 
     /// Takes note of what workers have run out of. What only releases had that are gone is over.
@@ -223,7 +220,7 @@ impl Proxy for NginxProxy {
     /// the release wants although they could.
     fn is_stale(&self) -> bool {
         let deaf = self.generations.client().is_some_and(|client| !client.ipv6() && self.dns.has_ipv6());
-        self.stale || deaf || self.in_force.as_ref().is_some_and(InForce::can_log)
+        self.stale || deaf || self.can_log()
     }
 
     fn has_room(&mut self) -> Result<bool, Rejection> {

@@ -25,11 +25,6 @@ pub struct Difference {
 /// All of them.
 pub const DIFFERENCES: &[Difference] = &[
     Difference {
-        what: "the form of request ids",
-        requirement: "X-Request-ID has 32 hexadecimal digits, as ingress-nginx makes them",
-        reason: "Envoy makes UUIDs, whose dashes its generator cannot leave out; an id that comes from a client is kept by both",
-    },
-    Difference {
         what: "the size of an answer's headers",
         requirement: "proxy-buffer-size: an answer whose headers do not fit is an error (502)",
         reason: "Envoy's limit holds for a whole cluster and is not a buffer that an Ingress could size; it lets more through, which harms nobody",

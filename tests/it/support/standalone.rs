@@ -46,7 +46,7 @@ pub fn parts(config: &ProxyConfig) -> (Value, Value, Value) {
     for listener in all["static_resources"]["listeners"].as_array_mut().expect("listeners") {
         let chains = listener["filter_chains"].take();
         let mut chains: Vec<Value> = chains.as_array().cloned().unwrap_or_default();
-        chains.push(listener["default_filter_chain"].take());
+        chains.extend(listener.get_mut("default_filter_chain").map(Value::take));
         for chain in &mut chains {
             let manager = &mut chain["filters"][0]["typed_config"];
             hosts = manager["route_config"]["virtual_hosts"].take();

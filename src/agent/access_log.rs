@@ -1,7 +1,7 @@
-//! Where nginx logs access: found out by opening, before nginx is told to.
+//! Where the proxy logs access: found out by opening, before it is told to.
 //!
-//! A folder that does not exist in this container, or cannot be written, would make nginx refuse a whole release, and
-//! not start at all after a restart. So the file is opened here first, just as nginx does, and where that fails the
+//! A folder that does not exist in this container, or cannot be written, would make the proxy refuse a whole release, and
+//! not start at all after a restart. So the file is opened here first, just as the proxy does, and where that fails the
 //! standard output takes its place and the controller is told why.
 
 use std::fs::File;
@@ -26,14 +26,22 @@ impl AccessLog {
     /// Decides for a release that wants this file, or the standard output.
     pub fn of(wanted: Option<&str>) -> Self {
         let trouble = wanted.and_then(|path| open(path).err()).map(|err| err.to_string());
+        if let (Some(path), Some(trouble)) = (wanted, &trouble) {
+            tracing::warn!("the access log {path} cannot be opened: {trouble}; logging to the standard output");
+        }
         let file = wanted.filter(|_| trouble.is_none()).unwrap_or(STANDARD_OUTPUT);
         let can_be = trouble.is_none() && wanted.is_some() || open(file).is_ok();
         Self { file: can_be.then(|| file.to_owned()), trouble }
     }
+
+    /// Whether the file that a release wants can be opened by now, and could not before.
+    pub fn could_be(&self, wanted: Option<&str>) -> bool {
+        wanted.filter(|_| self.trouble.is_some()).is_some_and(|path| open(path).is_ok())
+    }
 }
 
-/// Opens a file as nginx will. Not waiting: nginx waits for ever for the reader of a pipe that has none.
-pub fn open(path: &str) -> io::Result<File> {
+/// Opens a file as the proxy will. Not waiting: that one waits for ever for the reader of a pipe that has none.
+fn open(path: &str) -> io::Result<File> {
     File::options().append(true).create(true).mode(0o644).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
