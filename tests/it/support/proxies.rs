@@ -35,9 +35,19 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "Envoy answers as gRPC prescribes, with HTTP 200 and grpc-status UNAVAILABLE, which clients understand at least as well",
     },
     Difference {
-        what: "paths that leave the root",
-        requirement: "a path that climbs above the root is a bad request (400)",
-        reason: "Envoy stops at the root instead; what is found there is what the path then names, and no file is ever opened",
+        what: "the size of one header",
+        requirement: "large-client-header-buffers: one header fits into one buffer",
+        reason: "Envoy knows one limit for all headers together, which is the size of all buffers together",
+    },
+    Difference {
+        what: "headers that are too large",
+        requirement: "headers beyond the limit are a bad request (400)",
+        reason: "Envoy answers 431, which says more precisely what is wrong",
+    },
+    Difference {
+        what: "the header that ends a connection to an endpoint",
+        requirement: "upstream-keepalive-connections of 0: each request to an endpoint says `Connection: close`",
+        reason: "Envoy closes the connection by itself after one request and does not say so before",
     },
     Difference {
         what: "the version in the server header",
@@ -109,3 +119,21 @@ macro_rules! through_each_proxy {
 }
 
 pub(crate) use through_each_proxy;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_difference_has_a_requirement_a_reason_and_a_test_that_needs_it() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/traffic");
+        let files = std::fs::read_dir(folder).unwrap().flatten();
+        let text: String = files.map(|file| std::fs::read_to_string(file.path()).unwrap()).collect();
+        for Difference { what, requirement, reason } in DIFFERENCES {
+            assert!(!requirement.is_empty() && !reason.is_empty(), "{what}");
+            let used =
+                text.contains(&format!("either({what:?}")) || text.contains(&format!("through_each_proxy!({what})"));
+            assert!(used, "no test needs {what:?}: take it off the list");
+        }
+    }
+}

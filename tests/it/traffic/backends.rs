@@ -244,7 +244,7 @@ async fn a_config_map_as_backend_is_served_as_files() {
         (HOST, "/site/a/style.css", 404, "", ""),
         (HOST, "/site/../web/x", 200, "application/json", ""),
         (HOST, "/site/%2e%2e/style.css", 404, "", ""),
-        (HOST, "/site/..%2f..%2f..%2fetc%2fpasswd", either("paths that leave the root", 400, 404), "", ""),
+        (HOST, "/site/..%2f..%2f..%2fetc%2fpasswd", 400, "", ""),
         (HOST, "/bare/a.txt", 200, "text/plain", "a"),
         (HOST, "/bare/", 404, "", ""),
         (HOST, "/bare", 404, "", ""),

@@ -124,7 +124,9 @@ async fn limits_headers_and_versions_follow_the_config_map() {
     .await;
 
     let large = Request::get(HOST, "/").header("x-large", &"x".repeat(20_000));
-    assert_eq!(http.send(&large).await.status, 400);
+    assert_eq!(http.send(&large).await.status, either("the size of one header", 400, 200));
+    let larger = Request::get(HOST, "/").header("x-large", &"x".repeat(40_000));
+    assert_eq!(http.send(&larger).await.status, either("headers that are too large", 400, 431));
     with(&run, &[("large-client-header-buffers", "4 32k")], &http, &large, |answer| answer.who() == "web").await;
 
     let unknown = Request::get("unknown.test", "/");
@@ -142,8 +144,9 @@ async fn limits_headers_and_versions_follow_the_config_map() {
     .await;
 
     // No connection to an endpoint is kept.
+    let close = either("the header that ends a connection to an endpoint", "close", "");
     with(&run, &[("upstream-keepalive-connections", "0")], &http, &Request::get(HOST, "/"), |answer| {
-        header(answer, "connection") == "close"
+        answer.who() == "web" && header(answer, "connection") == close
     })
     .await;
 
