@@ -47,6 +47,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* The proxy's image: the stock one of its kind, in the version that was tested, unless values say otherwise. */}}
+{{- define "coxswain.proxyImage" -}}
+{{- $stock := dict "nginx" "docker.io/library/nginx" "envoy" "docker.io/envoyproxy/envoy" -}}
+{{- $tested := dict "nginx" "1.30.6" "envoy" "v1.40.0" -}}
+{{- $repository := default (get $stock .Values.proxy.kind) .Values.proxy.image.repository -}}
+{{- $image := merge (dict "repository" $repository) .Values.proxy.image -}}
+{{- include "coxswain.image" (dict "image" $image "default" (get $tested .Values.proxy.kind)) -}}
+{{- end -}}
+
 {{/* The namespaces in force, as a list in YAML; empty: all. */}}
 {{- define "coxswain.namespaces" -}}
 {{- if .Values.controller.scope.enabled -}}

@@ -30,6 +30,11 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "Envoy's limit holds for a whole cluster and is not a buffer that an Ingress could size; it lets more through, which harms nobody",
     },
     Difference {
+        what: "what comes before limit-rate-after",
+        requirement: "limit-rate-after: so much of an answer comes at full speed",
+        reason: "Envoy's filter for the rate of answers begins with their first byte; the problem that is told names the proxy",
+    },
+    Difference {
         what: "errors of gRPC calls",
         requirement: "a call that cannot be forwarded is answered with HTTP 503",
         reason: "Envoy answers as gRPC prescribes, with HTTP 200 and grpc-status UNAVAILABLE, which clients understand at least as well",
