@@ -3,7 +3,7 @@
 --
 -- The path is replaced for choosing the route, and put back afterwards. A route says what it needs in its metadata,
 -- as words: `redirect` (to https: host without port, path without a slash at its end), `rewrite` (the path is rewritten:
--- it stays decoded, but for what a path cannot hold), `retry=…` (for methods that may be repeated).
+-- it stays decoded, but for what a path cannot hold), `repeat=…` (after what a request is tried again, if it may be).
 
 local function escaped(text, what)
   return (text:gsub(what, function(byte) return string.format("%%%02X", byte:byte()) end))
@@ -97,8 +97,8 @@ local function forward(handle)
   end
   if sent ~= headers:get(":path") then headers:replace(":path", sent) end
   if trusted and not words:find("redirect", 1, true) then headers:replace(":authority", trusted) end
-  local retry = words:match("retry=(%S+)")
-  if retry and REPEATABLE[headers:get(":method")] then headers:replace("x-envoy-retry-on", retry) end
+  local repeats = words:match("repeat=(%S*)") or "reset"
+  if repeats ~= "" and REPEATABLE[headers:get(":method")] then headers:replace("x-envoy-retry-on", repeats) end
   return true
 end
 

@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::config::core::v3::{
 };
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints};
+use envoy_types::pb::envoy::config::route::v3::RetryPolicy;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions as UpstreamHttp;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -22,9 +23,10 @@ use prost::{Message, Name};
 
 use super::make::{any, from_agent, number, seconds, socket};
 use super::resources::Named;
+use super::{Common, transfer};
 use crate::annotations::connections::Connections;
 use crate::annotations::load_balance::LoadBalance;
-use crate::model::{Action, ProxyConfig, Route, Upstream, UpstreamId};
+use crate::model::{Action, Route, Upstream, UpstreamId};
 use crate::problem::Subject;
 use crate::render::site::Site;
 use crate::value::number::Seconds;
@@ -43,6 +45,9 @@ pub(super) struct Use<'a> {
     pub connect: Seconds,
     /// The most room that a route has for the headers of an answer.
     pub headers: Size,
+    /// When requests are tried again, if all routes agree: then the cluster says so, and a table of ten thousand hosts is
+    /// a third as large.
+    pub retry: Option<RetryPolicy>,
 }
 
 /// The upstreams that these sites send requests to.
@@ -51,25 +56,30 @@ pub(super) fn uses<'a>(sites: &[Site<'a>]) -> BTreeMap<&'a UpstreamId, Use<'a>> 
     for route in sites.iter().flat_map(|site| &site.routes) {
         let Route { action: Action::Forward(id), policies, source, .. } = route else { continue };
         let (connect, headers) = (policies.timeouts.connect, policies.buffering.buffer_size);
-        let seen = uses.entry(id).or_insert(Use { source: source.as_ref(), connect, headers });
+        let retry = Some(transfer::retry(&policies.retries, &policies.timeouts));
+        let seen =
+            uses.entry(id).or_insert_with(|| Use { source: source.as_ref(), connect, headers, retry: retry.clone() });
         seen.connect = seen.connect.max(connect);
         seen.headers = seen.headers.max(headers);
+        if seen.retry != retry {
+            seen.retry = None;
+        }
     }
     uses
 }
 
 /// Their clusters, with endpoints from the agent.
-pub(super) fn all(config: &ProxyConfig, uses: &BTreeMap<&UpstreamId, Use<'_>>) -> Vec<Named> {
+pub(super) fn all(common: &Common<'_>) -> Vec<Named> {
     let named = |(cluster, source): (Cluster, Option<&Subject>)| Named {
         bytes: cluster.encode_to_vec(),
         name: cluster.name,
         source: source.cloned(),
     };
-    clusters(config, uses).map(|(cluster, source, _)| (cluster, source)).map(named).collect()
+    clusters(common).map(|(cluster, source, _)| (cluster, source)).map(named).collect()
 }
 
 /// Their clusters, with the endpoints of this moment.
-pub(super) fn fixed(config: &ProxyConfig, uses: &BTreeMap<&UpstreamId, Use<'_>>) -> Vec<Cluster> {
+pub(super) fn fixed(common: &Common<'_>) -> Vec<Cluster> {
     let fixed = |(cluster, _, upstream): (Cluster, Option<&Subject>, &Upstream)| {
         let (kind, addresses) = match &upstream.endpoints {
             Endpoints::Addresses(addresses) => {
@@ -85,14 +95,12 @@ pub(super) fn fixed(config: &ProxyConfig, uses: &BTreeMap<&UpstreamId, Use<'_>>)
             ..cluster
         }
     };
-    clusters(config, uses).map(fixed).collect()
+    clusters(common).map(fixed).collect()
 }
 
-fn clusters<'a>(
-    config: &'a ProxyConfig,
-    uses: &BTreeMap<&UpstreamId, Use<'a>>,
-) -> impl Iterator<Item = (Cluster, Option<&'a Subject>, &'a Upstream)> {
-    uses.iter().filter_map(|(id, used)| {
+fn clusters<'a>(common: &Common<'a>) -> impl Iterator<Item = (Cluster, Option<&'a Subject>, &'a Upstream)> {
+    let config = common.config;
+    common.uses.iter().filter_map(|(id, used)| {
         let upstream = config.upstreams.get(*id)?;
         Some((cluster(id, upstream, used, &config.globals.connections), used.source, upstream))
     })
@@ -115,7 +123,7 @@ fn cluster(id: &UpstreamId, upstream: &Upstream, used: &Use<'_>, connections: &C
         // Of two at random the one with fewer requests under way.
         LoadBalance::Ewma => LbPolicy::LeastRequest,
     };
-    let options = any(http(*protocol, used.headers, connections));
+    let options = any(http(*protocol, used, connections));
     Cluster {
         name: id.to_string(),
         connect_timeout: Some(seconds(used.connect)),
@@ -131,7 +139,7 @@ fn cluster(id: &UpstreamId, upstream: &Upstream, used: &Use<'_>, connections: &C
 }
 
 /// How requests are spoken.
-fn http(protocol: Protocol, headers: Size, connections: &Connections) -> UpstreamHttp {
+fn http(protocol: Protocol, used: &Use<'_>, connections: &Connections) -> UpstreamHttp {
     let Connections { upstream_connections, upstream_time, upstream_timeout, upstream_requests, .. } = connections;
     // Envoy keeps as many idle connections as there were requests at once, unless it is to keep none.
     let requests = if upstream_connections.get() == 0 { 1 } else { upstream_requests.get() };
@@ -145,10 +153,11 @@ fn http(protocol: Protocol, headers: Size, connections: &Connections) -> Upstrea
             max_connection_duration: Some(seconds(*upstream_time)).filter(|time| time.seconds != 0),
             max_requests_per_connection: number(requests),
             max_response_headers_kb: number(
-                HEADERS.max(headers.as_bytes().div_ceil(1 << 10).try_into().unwrap_or(u32::MAX)).min(8192),
+                HEADERS.max(used.headers.as_bytes().div_ceil(1 << 10).try_into().unwrap_or(u32::MAX)).min(8192),
             ),
             ..HttpProtocolOptions::default()
         }),
+        retry_policy: used.retry.clone(),
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
             protocol_config: Some(protocol),
         })),

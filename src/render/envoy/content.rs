@@ -11,7 +11,7 @@ use super::{Common, access, body_size, expression, filter, path, problems, route
 use crate::annotations::Policies;
 use crate::annotations::rewrite::Rewrite;
 use crate::annotations::source_range::SourceRange;
-use crate::model::{Action, PathMatch, Route, StaticFile, StaticFiles};
+use crate::model::{Action, PathMatch, Route, StaticFile, StaticFiles, UpstreamId};
 use crate::render::escape::Literal;
 use crate::value::rewrite::RewritePiece;
 
@@ -33,7 +33,7 @@ pub(super) fn routes(common: &Common<'_>, route: &Route, redirected: bool) -> Ve
         }
         (Some(path), None, Action::Respond(status)) => vec![Draft::new(path).answers(*status, None)],
         (Some(path), None, Action::Files(content)) => files(route, path, content),
-        (Some(path), None, Action::Forward(upstream)) => vec![forward(common, route, path, upstream.as_str())],
+        (Some(path), None, Action::Forward(upstream)) => vec![forward(common, route, path, upstream)],
     };
     if *redirect_to_https && !redirected && policies.redirect.target().is_none() {
         drafts.splice(0..0, matched(path).map(|path| to_https(common, path)));
@@ -64,10 +64,11 @@ fn protects(policies: &Policies) -> bool {
     !deny.is_empty() || !allow.is_empty()
 }
 
-fn forward(common: &Common<'_>, of: &Route, path: PathSpecifier, cluster: &str) -> Draft {
+fn forward(common: &Common<'_>, of: &Route, path: PathSpecifier, upstream: &UpstreamId) -> Draft {
     let Policies { body_size: largest, buffering, rate, redirect: _, retries, rewrite, source_range, timeouts } =
         &of.policies;
-    let (retry, word) = transfer::retry(retries, timeouts);
+    // Where all agree the cluster says it.
+    let agreed = common.uses.get(upstream).is_some_and(|used| used.retry.is_some());
     let rewrite = match rewrite {
         Some(rewrite) if problems::rewrites(rewrite, &of.path) => Some(rewritten(rewrite, &of.path)),
         // What goes upstream would be another path than the one that was asked for.
@@ -75,11 +76,11 @@ fn forward(common: &Common<'_>, of: &Route, path: PathSpecifier, cluster: &str) 
         None => None,
     };
     let mut draft = Draft::new(path).forwards(Forward {
-        cluster: cluster.to_owned(),
+        cluster: upstream.to_string(),
         idle: transfer::idle(retries, timeouts),
-        retry,
+        retry: (!agreed).then(|| transfer::retry(retries, timeouts)),
         rewrite,
-        words: word.into_iter().collect(),
+        words: transfer::repeats(retries).into_iter().collect(),
     });
     if *largest != common.body_size {
         draft.filters.insert(body_size::NAME, body_size::limit(*largest));

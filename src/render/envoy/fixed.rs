@@ -1,6 +1,6 @@
 //! All of a configuration as one bootstrap that asks nobody: to read, and for Envoy's own test. Nothing is served by it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
@@ -11,9 +11,7 @@ use prost::{Message as _, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 
-use super::cluster::{self, Use};
-use super::{Common, bootstrap, hosts, listener};
-use crate::model::UpstreamId;
+use super::{Common, bootstrap, cluster, hosts, listener};
 use crate::render::RenderError;
 use crate::render::site::Site;
 
@@ -24,18 +22,13 @@ static TYPES: LazyLock<DescriptorPool> = LazyLock::new(|| {
 });
 
 /// The bootstrap. File names in it are relative to `out/`.
-pub(super) fn text(
-    common: &Common<'_>,
-    sites: &[Site<'_>],
-    uses: &BTreeMap<&UpstreamId, Use<'_>>,
-    slots: &BTreeSet<String>,
-) -> Result<String, RenderError> {
+pub(super) fn text(common: &Common<'_>, sites: &[Site<'_>], slots: &BTreeSet<String>) -> Result<String, RenderError> {
     let table = RouteConfiguration::decode(&*hosts::table(common, sites).bytes)
         .unwrap_or_else(|error| unreachable!("we wrote the table ourselves: {error}"));
     let routes = RouteSpecifier::RouteConfig(table);
     let sources = listener::Sources::Files(&routes, slots);
     let listeners: Vec<Value> = listener::all(common, &sources).iter().map(shown::<Listener>).collect();
-    let clusters: Vec<Value> = cluster::fixed(common.config, uses).iter().map(shown::<Cluster>).collect();
+    let clusters: Vec<Value> = cluster::fixed(common).iter().map(shown::<Cluster>).collect();
     let mut whole: Value =
         serde_json::from_str(&bootstrap::text()?).unwrap_or_else(|error| unreachable!("the template is JSON: {error}"));
     if let Some(fields) = whole.as_object_mut() {

@@ -90,9 +90,11 @@ impl<'a> Log<'a> {
     pub fn label(&self, route: &Route, drafts: &mut [Draft]) {
         for variable in &self.variables {
             let value = variable.value(route);
-            if !value.is_empty() {
-                for draft in &mut *drafts {
-                    draft.labels.insert(variable.name().to_owned(), value.clone().into_owned());
+            for draft in drafts.iter_mut().filter(|_| !value.is_empty()) {
+                match variable {
+                    // Every route has this one by default, and metadata cost a table much of its size.
+                    RouteVariable::ProxyUpstreamName => draft.name = value.clone().into_owned(),
+                    _ => drop(draft.labels.insert(variable.name(), value.clone().into_owned())),
                 }
             }
         }
@@ -123,6 +125,9 @@ fn command(name: &str, said: &mut BTreeMap<String, String>) -> Option<Cow<'stati
     }
     if let Some(trailer) = name.strip_prefix("sent_trailer_").or_else(|| name.strip_prefix("upstream_trailer_")) {
         return Some(Cow::Owned(format!("%TRAILER({})%", trailer.replace('_', "-"))));
+    }
+    if name == RouteVariable::ProxyUpstreamName.name() {
+        return Some(Cow::Borrowed("%ROUTE_NAME%"));
     }
     if RouteVariable::ALL.iter().any(|variable| variable.name() == name) {
         return Some(Cow::Owned(format!("%METADATA(ROUTE:{}:value)%", label(name))));

@@ -51,7 +51,7 @@ use super::release::{File, RelativePath, Release};
 use super::site::{self, Site};
 use super::{RenderError, Rendering, SourceMap};
 use crate::annotations::body_size::BodySize;
-use crate::model::{Action, ProxyConfig, SlotId};
+use crate::model::{Action, ProxyConfig, SlotId, UpstreamId};
 use crate::problem::Subject;
 use crate::value::host::HostMatch;
 use crate::volume::{Certificates, ProxyKind};
@@ -61,27 +61,28 @@ use resources::{Named, Resources};
 struct Common<'a> {
     config: &'a ProxyConfig,
     log: log::Log<'a>,
+    /// What the routes of the sites say of each upstream.
+    uses: BTreeMap<&'a UpstreamId, cluster::Use<'a>>,
     /// The largest body for most routes.
     body_size: BodySize,
 }
 
 impl<'a> Common<'a> {
-    fn new(config: &'a ProxyConfig) -> Self {
+    fn new(config: &'a ProxyConfig, sites: &[Site<'a>]) -> Self {
         let routes = config.hosts.iter().flat_map(|host| &host.routes);
         let forwarded = routes.filter(|route| matches!(route.action, Action::Forward(_)));
         let body_size = most_frequent(forwarded.map(|route| route.policies.body_size.0)).map(BodySize);
         let log = log::Log::new(&config.globals.logging);
-        Self { config, log, body_size: body_size.unwrap_or_default() }
+        Self { config, log, uses: cluster::uses(sites), body_size: body_size.unwrap_or_default() }
     }
 }
 
 /// Renders all of a configuration.
 pub(super) fn render(config: &ProxyConfig) -> Result<Rendering, RenderError> {
     let sites = site::all(config);
-    let common = Common::new(config);
+    let common = Common::new(config, &sites);
     let mut source_map = SourceMap::default();
-    let uses = cluster::uses(&sites);
-    let clusters = Resources::new::<Cluster>(cluster::all(config, &uses));
+    let clusters = Resources::new::<Cluster>(cluster::all(&common));
     let listeners = Resources::new::<Listener>(listener::all(&common, &listener::Sources::Agent).map(named).into());
     let routes = Resources::new::<RouteConfiguration>(vec![hosts::table(&common, &sites)]);
     let files = BTreeMap::from([
@@ -92,7 +93,7 @@ pub(super) fn render(config: &ProxyConfig) -> Result<Rendering, RenderError> {
         (RelativePath::ROUTES, routes.file(&RelativePath::ROUTES, &mut source_map)),
     ]);
     let release = Release::new(files, None, manifest(config, ProxyKind::Envoy, &sites, None));
-    Ok(Rendering { release, problems: problems::all(&common, &sites, &uses), source_map })
+    Ok(Rendering { release, problems: problems::all(&common, &sites), source_map })
 }
 
 /// Renders what holds for all and what these objects bring: for Envoy's own test, so as one bootstrap.
@@ -110,7 +111,7 @@ pub(super) fn standalone(config: &ProxyConfig) -> Result<String, RenderError> {
 
 fn fixed(config: &ProxyConfig, sites: &[Site<'_>]) -> Result<String, RenderError> {
     let slots = manifest(config, ProxyKind::Envoy, sites, None).slots.into_iter().collect();
-    fixed::text(&Common::new(config), sites, &cluster::uses(sites), &slots)
+    fixed::text(&Common::new(config, sites), sites, &slots)
 }
 
 fn named(listener: Listener) -> Named {

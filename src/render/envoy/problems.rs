@@ -1,8 +1,7 @@
 //! What Envoy cannot do as it is asked for: told on the object that asks, and what is done instead.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::cluster::Use;
 use super::{Common, ciphers, expression, listener};
 use crate::annotations::client_tls::ClientTls;
 use crate::annotations::connections::Connections;
@@ -10,18 +9,18 @@ use crate::annotations::rate::Rate;
 use crate::annotations::retries::Retries;
 use crate::annotations::rewrite::Rewrite;
 use crate::annotations::timeouts::Timeouts;
-use crate::model::{Action, PathMatch, Route, UpstreamId};
+use crate::model::{Action, PathMatch, Route};
 use crate::problem::{Problem, Reason, Subject};
 use crate::render::site::Site;
 use crate::value::shown;
 
 /// Everything, each thing once for each object.
-pub(super) fn all(common: &Common<'_>, sites: &[Site<'_>], uses: &BTreeMap<&UpstreamId, Use<'_>>) -> Vec<Problem> {
+pub(super) fn all(common: &Common<'_>, sites: &[Site<'_>]) -> Vec<Problem> {
     let mut problems = BTreeSet::new();
     for route in sites.iter().flat_map(|site| &site.routes) {
         if let Some(subject) = &route.source {
             of_path(subject, route, &mut problems);
-            of_transfer(subject, route, uses, &mut problems);
+            of_transfer(common, subject, route, &mut problems);
         }
     }
     if let Some(subject) = &common.config.globals_source {
@@ -49,12 +48,7 @@ fn of_path(subject: &Subject, route: &Route, problems: &mut BTreeSet<Problem>) {
     problems.insert(subject.rejected(Reason::ProxyCannot, "", message, &effect));
 }
 
-fn of_transfer(
-    subject: &Subject,
-    route: &Route,
-    uses: &BTreeMap<&UpstreamId, Use<'_>>,
-    problems: &mut BTreeSet<Problem>,
-) {
+fn of_transfer(common: &Common<'_>, subject: &Subject, route: &Route, problems: &mut BTreeSet<Problem>) {
     let Action::Forward(upstream) = &route.action else { return };
     if let Some(rewrite) = route.policies.rewrite.as_ref().filter(|rewrite| !rewrites(rewrite, &route.path)) {
         let pattern = shown(rewrite.pattern.as_str());
@@ -88,7 +82,7 @@ fn of_transfer(
             format!("the longer one holds while a request is being sent: {longer}"),
         );
     }
-    if let Some(longest) = uses.get(upstream).map(|used| used.connect).filter(|longest| longest != connect) {
+    if let Some(longest) = common.uses.get(upstream).map(|used| used.connect).filter(|longest| longest != connect) {
         tell(
             format!(
                 "proxy-connect-timeout is {connect} here and {longest} elsewhere, but Envoy has one for each Service"

@@ -22,6 +22,8 @@ const WORDS: &str = "envoy.filters.http.lua";
 /// A route in the making. Its maps are sorted, as prost's are not.
 #[derive(Clone, Default)]
 pub(super) struct Draft {
+    /// What the log calls it.
+    pub name: String,
     path: Option<PathSpecifier>,
     headers: Vec<HeaderMatcher>,
     action: Option<route::Action>,
@@ -29,7 +31,7 @@ pub(super) struct Draft {
     no_headers: Vec<String>,
     words: Vec<String>,
     /// What a log may ask for.
-    pub labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<&'static str, String>,
     /// What filters do otherwise here.
     pub filters: BTreeMap<&'static str, Any>,
 }
@@ -38,7 +40,8 @@ pub(super) struct Draft {
 pub(super) struct Forward {
     pub cluster: String,
     pub idle: Duration,
-    pub retry: RetryPolicy,
+    /// When requests are tried again, unless the cluster says so.
+    pub retry: Option<RetryPolicy>,
     pub rewrite: Option<RegexMatchAndSubstitute>,
     /// What the script at the edge is told.
     pub words: Vec<String>,
@@ -109,7 +112,7 @@ impl Draft {
             // No limit for an answer as a whole: a download may take its time.
             timeout: Some(Duration::default()),
             idle_timeout: Some(idle),
-            retry_policy: Some(retry),
+            retry_policy: retry,
             regex_rewrite: rewrite,
             ..RouteAction::default()
         }));
@@ -118,9 +121,10 @@ impl Draft {
 
     /// The bytes of the route.
     pub fn encode(self) -> Vec<u8> {
-        let Self { path, headers, action, answer_headers, no_headers, words, labels, filters } = self;
+        let Self { name, path, headers, action, answer_headers, no_headers, words, labels, filters } = self;
         let add = |(name, value): (String, String)| header(&name, value);
         let route = Route {
+            name,
             r#match: Some(RouteMatch { headers, path_specifier: path, ..RouteMatch::default() }),
             action,
             response_headers_to_add: answer_headers.into_iter().map(add).collect(),
@@ -129,7 +133,7 @@ impl Draft {
         };
         let mut bytes = route.encode_to_vec();
         let words = (!words.is_empty()).then(|| (WORDS.to_owned(), one("words", words.join(" "))));
-        let labels = labels.into_iter().map(|(name, value)| (label(&name), one("value", value)));
+        let labels = labels.into_iter().map(|(name, value)| (label(name), one("value", value)));
         let metadata: BTreeMap<String, Struct> = words.into_iter().chain(labels).collect();
         for (name, value) in metadata {
             let metadata = Metadata { filter_metadata: [(name, value)].into(), ..Metadata::default() };

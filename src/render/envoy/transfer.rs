@@ -18,56 +18,64 @@ use crate::value::number::Seconds;
 /// What may be repeated for every request: the endpoint has seen none of it.
 const UNSEEN: &str = "connect-failure,refused-stream,reset-before-request";
 
+/// What the endpoint has seen, and may have carried out, but not answered.
+const RESET: &str = "reset";
+
 /// The most further endpoints that are tried where no number is given.
 const ALL: u32 = 16;
 
-/// When a request is tried again, and what the script at the edge adds for methods that may be repeated.
-pub(super) fn retry(retries: &Retries, timeouts: &Timeouts) -> (RetryPolicy, Option<String>) {
+/// When a request is tried again.
+pub(super) fn retry(retries: &Retries, timeouts: &Timeouts) -> RetryPolicy {
     let Retries { after, non_idempotent, timeout: _, tries } = retries;
     let Timeouts { connect: _, send: _, read } = timeouts;
-    let mut seen = Vec::new();
-    let broken =
-        after.iter().any(|failure| matches!(failure, Failure::Error | Failure::Timeout | Failure::InvalidHeader));
-    if broken {
-        seen.push("reset");
-    }
-    let statuses: Vec<u32> = after
-        .iter()
-        .filter_map(|failure| match failure {
-            Failure::Status(status) => Some(u32::from(*status)),
-            Failure::Error | Failure::Timeout | Failure::InvalidHeader => None,
-        })
-        .collect();
-    if !statuses.is_empty() {
-        seen.push("retriable-status-codes");
-    }
-    let seen = seen.join(",");
-    let always = match (broken, *non_idempotent && !seen.is_empty()) {
-        (true, true) => format!("{UNSEEN},{seen}"),
-        (true, false) => UNSEEN.to_owned(),
-        (false, true) => seen.clone(),
-        (false, false) => String::new(),
-    };
+    let unseen = breaks(retries).then_some(UNSEEN);
+    let seen = non_idempotent.then(|| seen(retries));
+    let retry_on: Vec<&str> = unseen.into_iter().chain(seen.iter().flatten().copied()).collect();
     let further = match (after.is_empty(), tries.get()) {
         (true, _) => 0,
         (false, 0) => ALL,
         (false, tries) => tries - 1,
     };
-    let policy = RetryPolicy {
-        retry_on: always,
+    RetryPolicy {
+        retry_on: retry_on.join(","),
         num_retries: number(further),
         // Silence of the endpoint, once it has the whole request.
         per_try_idle_timeout: Some(seconds(*read)).filter(|time| time.seconds != 0),
         retry_host_predicate: if further == 0 { Vec::new() } else { vec![elsewhere()] },
         host_selection_retry_max_attempts: if further == 0 { 0 } else { 5 },
-        retriable_status_codes: statuses,
+        retriable_status_codes: statuses(retries).collect(),
         retry_back_off: Some(RetryBackOff {
             base_interval: Some(milliseconds(1)),
             max_interval: Some(milliseconds(10)),
         }),
         ..RetryPolicy::default()
-    };
-    (policy, (further > 0 && !*non_idempotent && !seen.is_empty()).then(|| format!("retry={seen}")))
+    }
+}
+
+/// What the script at the edge must know for methods that may be repeated; `None`: it does what is usual, which is to
+/// repeat after a failure.
+pub(super) fn repeats(retries: &Retries) -> Option<String> {
+    let what = if retries.non_idempotent { Vec::new() } else { seen(retries) };
+    (what != [RESET]).then(|| format!("repeat={}", what.join(",")))
+}
+
+/// What may be repeated although the endpoint has seen it.
+fn seen(retries: &Retries) -> Vec<&'static str> {
+    let reset = breaks(retries).then_some(RESET);
+    let status = statuses(retries).next().map(|_| "retriable-status-codes");
+    reset.into_iter().chain(status).collect()
+}
+
+/// Whether a failure that is no answer leads to another try. Envoy does not tell its kinds apart.
+fn breaks(retries: &Retries) -> bool {
+    retries.after.iter().any(|failure| !matches!(failure, Failure::Status(_)))
+}
+
+fn statuses(retries: &Retries) -> impl Iterator<Item = u32> {
+    retries.after.iter().filter_map(|failure| match failure {
+        Failure::Status(status) => Some(u32::from(*status)),
+        Failure::Error | Failure::Timeout | Failure::InvalidHeader => None,
+    })
 }
 
 /// How long nothing may happen between client and endpoint. Envoy measures both ways together; each try has its own time
