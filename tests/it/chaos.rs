@@ -24,8 +24,9 @@ const CONTROLLER: &[&str] = &["live-written", "publish-file", "publish-written",
 const AGENT: &[&str] =
     &["after-include", "after-includes", "after-test", "after-flip", "after-signal", "after-observe", "after-report"];
 
-/// Points of the agent that a change does not come by; `agent.rs` has a test for each.
-const ELSEWHERE: &[&str] = &["after-start", "before-roll-back-reload"];
+/// Points of the agent that a change of nginx's does not come by; `agent/deaths.rs` has a test for each, and
+/// `envoy/deaths.rs` for those of Envoy.
+const ELSEWHERE: &[&str] = &["after-start", "before-roll-back-reload", "after-aim", "after-taken"];
 
 #[test]
 fn every_fault_point_has_its_test() {
