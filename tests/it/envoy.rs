@@ -4,7 +4,7 @@
 mod chart;
 mod deaths;
 mod drain;
-mod fixture;
+pub mod fixture;
 mod quarantine;
 mod refusals;
 mod releases;

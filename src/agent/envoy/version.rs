@@ -20,7 +20,8 @@ impl Version {
     /// Reads what `envoy --version` prints: `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`.
     pub fn from_banner(banner: &str) -> Option<Self> {
         let (_, rest) = banner.split_once(" version: ")?;
-        let version = rest.split('/').nth(1)?;
+        let mut parts = rest.split('/');
+        let (_, version, _) = (parts.next()?, parts.next()?, parts.next()?);
         let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
         let mut numbers = version[..end].split('.').map(|number| number.parse().ok());
         let version = Self(numbers.next()??, numbers.next()??, numbers.next()??);

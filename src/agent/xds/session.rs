@@ -8,7 +8,7 @@
 //! One push of a kind is on its way at a time. What changes meanwhile is told in the next one, once: an Envoy that does
 //! not listen costs no memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
@@ -18,6 +18,10 @@ use super::target::Target;
 
 /// Subscribes to whatever there is.
 const WILDCARD: &str = "*";
+
+/// How many server names that are no host's own may be subscribed to: those of wildcards, and those that nobody serves.
+/// Clients choose them, and each costs Envoy some 50 kB. Whoever is let go is only asked for again.
+const STRANGERS: usize = 1000;
 
 /// Where resources come from that change without a release.
 pub trait Live {
@@ -34,6 +38,8 @@ pub struct Session {
     /// How often Envoy was given something to hold.
     aim: u64,
     settled: bool,
+    /// Server names that are no host's own, oldest first.
+    strangers: VecDeque<String>,
     /// Envoy has refused a part of what it shall hold: nothing more of that is told until it shall hold something else.
     halted: bool,
 }
@@ -62,6 +68,8 @@ struct Channel {
     held: BTreeMap<String, Held>,
     /// What may differ from what it shall hold.
     dirty: BTreeSet<String>,
+    /// What it asked for and is to let go.
+    evicted: BTreeSet<String>,
     /// The push that has not been answered yet.
     on_its_way: Option<Push>,
     /// Envoy waits for an answer, even an empty one.
@@ -104,9 +112,19 @@ impl Session {
         }
         for name in request.resource_names_unsubscribe {
             channel.forget(&name);
+            self.strangers.retain(|stranger| kind != Kind::Secret || *stranger != name);
         }
         for name in request.resource_names_subscribe {
+            if kind == Kind::Secret && !target.certificates.exact.contains_key(&name) && !channel.names.contains(&name)
+            {
+                self.strangers.push_back(name.clone());
+            }
             channel.subscribe(name, first);
+        }
+        while self.strangers.len() > STRANGERS {
+            let Some(oldest) = self.strangers.pop_front() else { break };
+            channel.forget(&oldest);
+            channel.evicted.insert(oldest);
         }
         let words = request.error_detail.map(|status| status.message);
         let (words, push) = channel.answered(&request.response_nonce, words)?;
@@ -214,7 +232,7 @@ impl Session {
         let mut services = vec![];
         // What is taken away waits for its own time, and what is not there yet until it is. Only of routes Envoy learns
         // that there are none: it asks for those that a listener names, and waits.
-        let mut removed = vec![];
+        let mut removed: Vec<_> = std::mem::take(&mut channel.evicted).into_iter().collect();
         for name in std::mem::take(&mut channel.dirty) {
             let resource = match kind.is_of_release() {
                 true => target.resource(kind, &name).cloned(),
@@ -327,6 +345,7 @@ impl Channel {
             self.wildcard = true;
             return;
         }
+        self.evicted.remove(&name);
         if !first {
             // It may have forgotten what it held: whoever asks is answered.
             self.held.remove(&name);
@@ -585,6 +604,28 @@ mod tests {
     }
 
     #[test]
+    fn names_that_clients_make_up_are_let_go_oldest_first_and_those_of_hosts_never() {
+        let mut target = release(&[("a", "1")], "1", "1");
+        target.certificates.exact.insert("shop.example".to_owned(), "slot".to_owned());
+        let mut envoy = Envoy::holding(target);
+        envoy.hear(ask(Kind::Secret, &["shop.example", "old.example", "new.example"]));
+        envoy.run();
+        let made_up: Vec<_> = (0..STRANGERS - 1).map(|n| format!("n{n}.example")).collect();
+        envoy.hear(ask(Kind::Secret, &made_up.iter().map(String::as_str).collect::<Vec<_>>()));
+        envoy.told.clear();
+        envoy.run();
+        assert!(envoy.told[0].ends_with(" -old.example"), "{:?}", envoy.told);
+        let asked: Vec<_> = envoy.session.asked_for(Kind::Secret).collect();
+        assert_eq!(asked.len(), STRANGERS + 1);
+        assert!(asked.contains(&&"shop.example".to_owned()) && asked.contains(&&"new.example".to_owned()));
+        // One that is asked for again is answered.
+        envoy.told.clear();
+        envoy.hear(ask(Kind::Secret, &["old.example"]));
+        envoy.run();
+        assert_eq!(envoy.told, ["Secret old.example=1 -new.example"]);
+    }
+
+    #[test]
     fn whoever_asks_again_is_answered_again() {
         let mut envoy = Envoy::holding(release(&[("a", "1")], "1", "1"));
         envoy.hear(ask(Kind::Endpoints, &["a"]));
@@ -664,11 +705,11 @@ mod tests {
         let mut envoy = Envoy::holding(good.clone());
         envoy.session.aim(&envoy.target, &release(&[("a", "2")], "1", "1"));
         envoy.target = release(&[("a", "2")], "1", "1");
-        let late = envoy.session.advance(&envoy.target, &envoy.live).remove(0);
+        let late = envoy.session.advance(&envoy.target, &envoy.live);
         envoy.aim(good);
         assert!(!envoy.session.is_settled());
         envoy.refuses = Some(Kind::Cluster);
-        envoy.take(late);
+        late.into_iter().for_each(|push| envoy.take(push));
         envoy.refuses = None;
         envoy.run();
         assert!(envoy.refused.remove(0).superseded);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use coxswain::volume::{LogLevel, Manifest, ProxyKind};
+use coxswain::volume::{LogLevel, Manifest, ProxyKind, Volume};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
@@ -184,9 +184,9 @@ pub struct Updates {
 }
 
 /// What Envoy's admin socket answers.
-pub async fn admin(sidecar: &Sidecar, path: &str) -> Result<String, String> {
+pub async fn admin(volume: &Volume, path: &str) -> Result<String, String> {
     use http_body_util::BodyExt as _;
-    let socket = sidecar.volume.output().join("admin.sock");
+    let socket = volume.output().join("admin.sock");
     let stream = tokio::net::UnixStream::connect(socket).await.map_err(|err| err.to_string())?;
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|err| err.to_string())?;
@@ -200,7 +200,8 @@ pub async fn admin(sidecar: &Sidecar, path: &str) -> Result<String, String> {
 /// One number of Envoy's statistics; 0 if it has none.
 pub async fn stat(sidecar: &Sidecar, name: &str) -> u64 {
     let text =
-        eventually("statistics", async || admin(sidecar, &format!("/stats?format=text&filter={name}")).await).await;
+        eventually("statistics", async || admin(&sidecar.volume, &format!("/stats?format=text&filter={name}")).await)
+            .await;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok());
     line.unwrap_or(0)
 }
@@ -216,7 +217,7 @@ pub async fn updates(sidecar: &Sidecar) -> Updates {
 
 /// The names of what Envoy holds, with the version of each: clusters, listeners, routes.
 pub async fn held(sidecar: &Sidecar) -> BTreeMap<String, String> {
-    let dump = eventually("what Envoy holds", async || admin(sidecar, "/config_dump").await).await;
+    let dump = eventually("what Envoy holds", async || admin(&sidecar.volume, "/config_dump").await).await;
     let dump: Value = serde_json::from_str(&dump).expect("JSON");
     let mut held = BTreeMap::new();
     for config in dump["configs"].as_array().expect("configs") {

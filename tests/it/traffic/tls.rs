@@ -1,7 +1,9 @@
 //! TLS: which certificate a client is shown, what happens when Secrets change, and who is sent to https.
 
+use coxswain::volume::ProxyKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::envoy::fixture::admin;
 use crate::support::certificates::{Authority, secret};
 use crate::support::objects::{config_map, service};
 use crate::support::proxies::through_each_proxy;
@@ -353,6 +355,32 @@ async fn a_server_name_that_no_host_can_have_harms_nobody() {
     run.write("next.yaml", &next.secret("a-test"));
     run.write("all.yaml", &manifest.replace(&pairs[0].1.secret("a-test"), ""));
     shown(&run.https("a.test"), &next.der, "the next certificate").await;
+}
+
+/// Envoy keeps something for each name that it asks the agent for; nginx keeps nothing, and serves as well.
+through_each_proxy!(names_that_clients_make_up_do_not_pile_up);
+
+async fn names_that_clients_make_up_do_not_pile_up() {
+    let Some(setup) = Run::setup() else { return };
+    let pod = Pod::start("web", net::port()).await;
+    let pair = Authority::new().issue(&["a.test"]);
+    let ingress = Ingress::new("a").tls(&["a.test"], "a").host("a.test").path("Prefix", "/", "web");
+    let manifest = service("web", &[&pod]) + &pair.secret("a") + &ingress.yaml();
+    let run = setup.file("all.yaml", &manifest).serve().await;
+    shown(&run.https("a.test"), &pair.der, "the host").await;
+    for n in 0..1200 {
+        let made_up = Client::new(run.local(run.ports().https)).tls(&format!("n{n}.made-up.test"));
+        assert_ne!(made_up.certificate().await.unwrap(), pair.der);
+    }
+    shown(&run.https("a.test"), &pair.der, "the host still").await;
+    if run.proxy() == ProxyKind::Envoy {
+        eventually("no more than a thousand and the host", async || {
+            let counts = admin(&run.volume(), "/stats?format=text&filter=on_demand_secret.cert_active").await?;
+            let held = counts.trim().rsplit_once(": ").and_then(|(_, count)| count.parse::<usize>().ok());
+            wait::check(held.is_some_and(|held| held <= 1001), || counts)
+        })
+        .await;
+    }
 }
 
 /// The beginning of a handshake that asks for `name`, whatever that is.
