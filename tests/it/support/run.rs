@@ -240,6 +240,15 @@ impl Run {
         Digest::parse(&name).expect("a digest")
     }
 
+    /// The release in force, and how often it has been loaded: what stays equal as long as there is neither a release nor
+    /// a reload.
+    pub fn loaded(&self) -> (Digest, u64) {
+        let current = self.current();
+        let report = fs::read(self.volume().report(&current)).expect("a report on the release in force");
+        let report: coxswain::volume::Report = serde_json::from_slice(&report).expect("a report");
+        (current, report.attempt)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().try_into().expect("a pid"))

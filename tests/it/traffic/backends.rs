@@ -90,7 +90,7 @@ async fn endpoints_come_and_go_without_a_reload_and_without_a_lost_request() {
     let run = setup.file("ingress.yaml", &ingress).file("web.yaml", &service("web", &[&a])).serve().await;
     let http = run.http();
     answers(&http, &Request::get(HOST, "/"), "a").await;
-    let release = run.current();
+    let loaded = run.loaded();
     let load = Load::start(&http, &Request::get(HOST, "/"), 4);
     let all = async |names: &[&str]| {
         // Round robin over more requests than there are endpoints and workers shows every one.
@@ -119,7 +119,7 @@ async fn endpoints_come_and_go_without_a_reload_and_without_a_lost_request() {
     let Outcome { answers, failures, .. } = load.stop().await;
     assert!(failures.is_empty(), "{failures:?}");
     assert!(answers.keys().all(|who| ["a", "b", "c"].contains(&who.as_str())), "{answers:?}");
-    assert_eq!(run.current(), release, "none of this needs a release");
+    assert_eq!(run.loaded(), loaded, "none of this needs a release");
 }
 
 through_each_proxy!(without_endpoints_every_protocol_answers_503_and_comes_back_at_once);
@@ -158,14 +158,14 @@ async fn without_endpoints_every_protocol_answers_503_and_comes_back_at_once() {
     ask(false).await;
     run.write("services.yaml", &full);
     ask(true).await;
-    let release = run.current();
+    let loaded = run.loaded();
     for none in [&unready, &empty] {
         run.write("services.yaml", none);
         ask(false).await;
         run.write("services.yaml", &full);
         ask(true).await;
     }
-    assert_eq!(run.current(), release, "none of this needs a release");
+    assert_eq!(run.loaded(), loaded, "none of this needs a release");
 }
 
 through_each_proxy!(a_dead_endpoint_costs_no_request_but_a_dead_service_answers_in_the_five_hundreds);

@@ -128,7 +128,7 @@ async fn unchanged_files_publish_nothing() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
     let run = setup.file("a.yaml", &(service("web", &[&pod]) + &web("a", "a.test"))).serve().await;
-    let release = run.current();
+    let loaded = run.loaded();
     let text = fs::read_to_string(run.manifests().join("a.yaml")).unwrap();
     for n in 0..3 {
         // Other bytes, the same objects; then one that shows that they were read.
@@ -136,7 +136,7 @@ async fn unchanged_files_publish_nothing() {
     }
     run.write("b.yaml", "kind: ConfigMap\napiVersion: v1\nmetadata: {name: unrelated}\nspecc: 1\n");
     run.says("specc").await;
-    assert_eq!(run.current(), release);
+    assert_eq!(run.loaded(), loaded);
     let releases = fs::read_dir(run.volume().releases()).unwrap().count();
     assert_eq!(releases, 1, "one release was ever made");
 }

@@ -140,10 +140,10 @@ async fn secrets_change_without_a_reload_and_a_broken_one_keeps_the_last_good() 
 
     run.write("secret.yaml", &first.secret("pair"));
     shown(&client, &first.der, "the Secret that came").await;
-    let release = run.current();
+    let loaded = run.loaded();
     run.write("secret.yaml", &second.secret("pair"));
     shown(&client, &second.der, "the rotated one").await;
-    assert_eq!(run.current(), release, "a rotation needs no release");
+    assert_eq!(run.loaded(), loaded, "a rotation needs no release");
 
     for (n, broken) in [
         secret("pair", "garbage", &first.key),
