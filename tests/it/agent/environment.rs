@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::fixture::{Release, Sidecar};
+use super::releases::hold;
 use crate::support::wait::check;
 use crate::support::{eventually, net};
 
@@ -206,20 +207,12 @@ async fn an_nginx_that_answers_nothing_any_more_is_started_anew() {
 async fn a_reload_waits_for_memory_that_would_not_be_there() {
     let Some(mut sidecar) = Sidecar::new().await else { return };
     let Some(group) = Cgroup::new("memory", &[("memory.limit_in_bytes", "268435456")]) else { return };
-    // Some 30 MB.
-    let entries: String = (0..100_000).map(|number| format!("/path/{number} {number};\n")).collect();
-    let large = format!("map_hash_max_size 262144;\nmap $uri $number {{ {entries} }}\n");
+    let large = large();
     let first = sidecar.publish(&Release::saying("one").http(&large));
     sidecar.start_as(group.command(&sidecar));
     sidecar.accepts(&first).await;
 
-    // Almost all that is free is taken, by something that the kernel cannot drop.
-    let ballast = tempfile::tempdir_in("/dev/shm").unwrap();
-    let number = |name| fs::read_to_string(group.0.join(name)).unwrap().trim().parse::<u64>().unwrap();
-    let free = number("memory.limit_in_bytes") - number("memory.usage_in_bytes");
-    let count = (free / (1 << 20)).saturating_sub(16);
-    let fill = format!("dd if=/dev/zero of={}/ballast bs=1M count={count} status=none", ballast.path().display());
-    assert!(group.run(&fill).status().unwrap().success());
+    let ballast = group.leave(16);
     let next = sidecar.publish(&Release::saying("two").http(&large));
     let report = tried(&sidecar, &next, 1).await;
     assert!(report.message.starts_with("a reload takes about "), "{report:?}");
@@ -227,6 +220,43 @@ async fn a_reload_waits_for_memory_that_would_not_be_there() {
 
     drop(ballast);
     sidecar.accepts(&next).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_memory_is_short_the_oldest_workers_make_room() {
+    let Some(mut sidecar) = Sidecar::new().await else { return };
+    let Some(group) = Cgroup::new("memory", &[("memory.limit_in_bytes", "268435456")]) else { return };
+    let backend = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let to = backend.local_addr().unwrap();
+    let release = |number: usize| {
+        let server = format!("location /n {{ return 200 \"{number}\"; }} location / {{ proxy_pass http://{to}; }}");
+        Release::server(&server).http(&large())
+    };
+    let first = sidecar.publish(&release(1));
+    sidecar.start_as(group.command(&sidecar));
+    sidecar.accepts(&first).await;
+    let _held = hold(sidecar.address(), &backend).await;
+    let second = sidecar.publish(&release(2));
+    sidecar.accepts(&second).await;
+    assert_eq!(sidecar.proxy_info().unwrap().old_generations, 1);
+
+    let ballast = group.leave(16);
+    let third = sidecar.publish(&release(3));
+    sidecar.says("ending old workers: a reload takes about ").await;
+    eventually("the old workers are gone", async || {
+        let old = sidecar.proxy_info().unwrap().old_generations;
+        check(old == 0, || old.to_string())
+    })
+    .await;
+    // Whatever is still missing after that is no reason to end those who serve.
+    drop(ballast);
+    sidecar.accepts(&third).await;
+}
+
+/// What takes some 30 MB in each process of nginx.
+fn large() -> String {
+    let entries: String = (0..100_000).map(|number| format!("/path/{number} {number};\n")).collect();
+    format!("map_hash_max_size 262144;\nmap $uri $number {{ {entries} }}\n")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -367,6 +397,17 @@ impl Cgroup {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("echo $$ > {}/cgroup.procs && exec {line} \"$@\"", self.0.display())).arg("sh");
         command
+    }
+
+    /// Takes all memory but so many MiB, by something that the kernel cannot drop, until the value is dropped.
+    fn leave(&self, mebibytes: u64) -> tempfile::TempDir {
+        let ballast = tempfile::tempdir_in("/dev/shm").unwrap();
+        let number = |name| fs::read_to_string(self.0.join(name)).unwrap().trim().parse::<u64>().unwrap();
+        let free = number("memory.limit_in_bytes") - number("memory.usage_in_bytes");
+        let count = (free >> 20).saturating_sub(mebibytes);
+        let fill = format!("dd if=/dev/zero of={}/ballast bs=1M count={count} status=none", ballast.path().display());
+        assert!(self.run(&fill).status().unwrap().success());
+        ballast
     }
 
     /// The agent, in it.

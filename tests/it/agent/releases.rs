@@ -288,12 +288,12 @@ async fn a_generation_that_has_had_its_time_makes_room() {
 }
 
 /// A request that its backend has and does not answer.
-struct Held {
+pub(super) struct Held {
     _client: tokio::net::TcpStream,
     _backend: tokio::net::TcpStream,
 }
 
-async fn hold(proxy: SocketAddr, backend: &tokio::net::TcpListener) -> Held {
+pub(super) async fn hold(proxy: SocketAddr, backend: &tokio::net::TcpListener) -> Held {
     use tokio::io::AsyncWriteExt;
 
     let mut client = tokio::net::TcpStream::connect(proxy).await.unwrap();

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::support::objects::service;
+use crate::support::proxies::through_each_proxy;
 use crate::support::wait::check;
 use crate::support::{Ingress, Pod, Run, eventually, net};
 
 const HOST: &str = "h.test";
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_thousand_changes_in_ten_seconds_are_about_a_reload_a_second_and_the_last_one_wins);
+
 async fn a_thousand_changes_in_ten_seconds_are_about_a_reload_a_second_and_the_last_one_wins() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;

@@ -13,12 +13,14 @@ mod told_apart;
 use std::collections::BTreeSet;
 use std::fs;
 
+use coxswain::volume::ProxyInfo;
+
 use crate::support::Run;
 
-/// Which processes of nginx there are: the same before and after mean that there was no reload in between.
+/// Which processes of the proxy there are: the same before and after mean that nginx has not reloaded in between.
 fn processes(run: &Run) -> BTreeSet<i32> {
-    let pid = fs::read_to_string(run.volume().output().join("nginx.pid")).unwrap();
-    let pid: i32 = pid.trim().parse().unwrap();
+    let info: ProxyInfo = serde_json::from_slice(&fs::read(run.volume().proxy_info()).unwrap()).unwrap();
+    let pid: i32 = info.pid.expect("a proxy that runs").cast_signed();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     children.split_whitespace().map(|child| child.parse().unwrap()).chain([pid]).collect()
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::processes;
 use crate::support::load::Outcome;
 use crate::support::objects::{document, service, service_at, slice};
+use crate::support::proxies::through_each_proxy;
 use crate::support::wait::check;
 use crate::support::{Ingress, Load, Pod, Request, Run, eventually, net};
 
@@ -56,7 +57,8 @@ async fn answer(run: &Run, expected: &[SocketAddr]) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_rolling_update_of_fifty_pods_loses_nothing_and_reloads_nothing);
+
 async fn a_rolling_update_of_fifty_pods_loses_nothing_and_reloads_nothing() {
     let Some(setup) = Run::setup() else { return };
     let port = net::port();
@@ -99,7 +101,8 @@ async fn a_rolling_update_of_fifty_pods_loses_nothing_and_reloads_nothing() {
     assert!(connections * 3 < answered, "{connections} connections for {answered} requests");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(from_one_to_a_hundred_to_none_to_three_without_a_reload_and_without_a_502);
+
 async fn from_one_to_a_hundred_to_none_to_three_without_a_reload_and_without_a_502() {
     let Some(setup) = Run::setup() else { return };
     let (_pod, hundred) = crowd(100).await;
@@ -129,7 +132,8 @@ async fn from_one_to_a_hundred_to_none_to_three_without_a_reload_and_without_a_5
     assert_eq!(processes(&run), before, "none of this needs a reload");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(a_renamed_port_is_no_reload_and_loses_nothing);
+
 async fn a_renamed_port_is_no_reload_and_loses_nothing() {
     let Some(setup) = Run::setup() else { return };
     let pod = Pod::start("web", net::port()).await;
@@ -160,7 +164,8 @@ async fn a_renamed_port_is_no_reload_and_loses_nothing() {
     assert_eq!(processes(&run), before, "none of this needs a reload");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+through_each_proxy!(one_a_hundred_and_two_thousand_endpoints_are_all_used);
+
 async fn one_a_hundred_and_two_thousand_endpoints_are_all_used() {
     let Some(setup) = Run::setup() else { return };
     let (_pod, all) = crowd(2000).await;
