@@ -56,7 +56,7 @@ pub(super) fn uses<'a>(sites: &[Site<'a>]) -> BTreeMap<&'a UpstreamId, Use<'a>> 
     for route in sites.iter().flat_map(|site| &site.routes) {
         let Route { action: Action::Forward(id), policies, source, .. } = route else { continue };
         let (connect, headers) = (policies.timeouts.connect, policies.buffering.buffer_size);
-        let retry = Some(transfer::retry(&policies.retries, &policies.timeouts));
+        let retry = Some(transfer::retry(&policies.retries));
         let seen =
             uses.entry(id).or_insert_with(|| Use { source: source.as_ref(), connect, headers, retry: retry.clone() });
         seen.connect = seen.connect.max(connect);

@@ -1,7 +1,7 @@
 //! What becomes of the requests of a route of ours: one route of Envoy, or a few.
 
-use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, RetryPolicy};
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
@@ -69,6 +69,7 @@ fn forward(common: &Common<'_>, of: &Route, path: PathSpecifier, upstream: &Upst
         &of.policies;
     // Where all agree the cluster says it.
     let agreed = common.uses.get(upstream).is_some_and(|used| used.retry.is_some());
+    let retry = if agreed { RetryPolicy::default() } else { transfer::retry(retries) };
     let rewrite = match rewrite {
         Some(rewrite) if problems::rewrites(rewrite, &of.path) => Some(rewritten(rewrite, &of.path)),
         // What goes upstream would be another path than the one that was asked for.
@@ -78,7 +79,7 @@ fn forward(common: &Common<'_>, of: &Route, path: PathSpecifier, upstream: &Upst
     let mut draft = Draft::new(path).forwards(Forward {
         cluster: upstream.to_string(),
         idle: transfer::idle(retries, timeouts),
-        retry: (!agreed).then(|| transfer::retry(retries, timeouts)),
+        retry: transfer::silent(retry, timeouts),
         rewrite,
         words: transfer::repeats(retries).into_iter().collect(),
     });

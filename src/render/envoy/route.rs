@@ -40,8 +40,7 @@ pub(super) struct Draft {
 pub(super) struct Forward {
     pub cluster: String,
     pub idle: Duration,
-    /// When requests are tried again, unless the cluster says so.
-    pub retry: Option<RetryPolicy>,
+    pub retry: RetryPolicy,
     pub rewrite: Option<RegexMatchAndSubstitute>,
     /// What the script at the edge is told.
     pub words: Vec<String>,
@@ -112,7 +111,7 @@ impl Draft {
             // No limit for an answer as a whole: a download may take its time.
             timeout: Some(Duration::default()),
             idle_timeout: Some(idle),
-            retry_policy: retry,
+            retry_policy: Some(retry),
             regex_rewrite: rewrite,
             ..RouteAction::default()
         }));

@@ -25,9 +25,8 @@ const RESET: &str = "reset";
 const ALL: u32 = 16;
 
 /// When a request is tried again.
-pub(super) fn retry(retries: &Retries, timeouts: &Timeouts) -> RetryPolicy {
+pub(super) fn retry(retries: &Retries) -> RetryPolicy {
     let Retries { after, non_idempotent, timeout: _, tries } = retries;
-    let Timeouts { connect: _, send: _, read } = timeouts;
     let unseen = breaks(retries).then_some(UNSEEN);
     let seen = non_idempotent.then(|| seen(retries));
     let retry_on: Vec<&str> = unseen.into_iter().chain(seen.iter().flatten().copied()).collect();
@@ -39,8 +38,6 @@ pub(super) fn retry(retries: &Retries, timeouts: &Timeouts) -> RetryPolicy {
     RetryPolicy {
         retry_on: retry_on.join(","),
         num_retries: number(further),
-        // Silence of the endpoint, once it has the whole request.
-        per_try_idle_timeout: Some(seconds(*read)).filter(|time| time.seconds != 0),
         retry_host_predicate: if further == 0 { Vec::new() } else { vec![elsewhere()] },
         host_selection_retry_max_attempts: if further == 0 { 0 } else { 5 },
         retriable_status_codes: statuses(retries).collect(),
@@ -50,6 +47,13 @@ pub(super) fn retry(retries: &Retries, timeouts: &Timeouts) -> RetryPolicy {
         }),
         ..RetryPolicy::default()
     }
+}
+
+/// How long an endpoint may be silent, once it has the whole request. Envoy looks for that in the policy of the route even
+/// where the cluster's holds otherwise.
+pub(super) fn silent(policy: RetryPolicy, timeouts: &Timeouts) -> RetryPolicy {
+    let Timeouts { connect: _, send: _, read } = timeouts;
+    RetryPolicy { per_try_idle_timeout: Some(seconds(*read)).filter(|time| time.seconds != 0), ..policy }
 }
 
 /// What the script at the edge must know for methods that may be repeated; `None`: it does what is usual, which is to
