@@ -357,7 +357,7 @@ async fn a_server_name_that_no_host_can_have_harms_nobody() {
     shown(&run.https("a.test"), &next.der, "the next certificate").await;
 }
 
-/// Envoy keeps something for each name that it asks the agent for; nginx keeps nothing, and serves as well.
+// Envoy keeps something for each name that it asks the agent for; nginx keeps nothing, and serves as well.
 through_each_proxy!(names_that_clients_make_up_do_not_pile_up);
 
 async fn names_that_clients_make_up_do_not_pile_up() {
