@@ -4,6 +4,7 @@
 //! agent may have answered ([`Reconciler::look`]), and keeps nothing waiting meanwhile, so that endpoints and
 //! certificates go live whatever a release is waiting for. Each step looks at what there is and does what is due.
 
+mod answers;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use anyhow::Context as _;
 use tracing::{error, info, warn};
 
 use self::told::Told;
-use crate::annotations::{Globals, logging};
+use crate::annotations::Globals;
 use crate::live::{self, Live};
 use crate::model::{Certificate, ProxyConfig};
 use crate::problem::{Problem, Reason, Subject};
@@ -24,7 +25,7 @@ use crate::render::{Base, Doublings, History, SourceMap, render, render_trial};
 use crate::reports;
 use crate::settings::{Flags, Settings};
 use crate::snapshot::Snapshot;
-use crate::translate::{Form, HeldBack, translate};
+use crate::translate::{HeldBack, translate};
 use crate::value::reference::ObjectName;
 use crate::volume::{Digest, FaultClass, Outcome, ProxyInfo, ProxyKind, Report};
 
@@ -219,75 +220,6 @@ impl Reconciler {
         self.newest = Some(Newest { attempt, held, settings, problems, live: false, published: false });
     }
 
-    /// Reads the agent's answer to what it was asked. Each of these steps says whether it changed anything.
-    fn hear(&mut self) -> bool {
-        let Some(asked) = &mut self.asked else { return false };
-        let report = match reports::report(self.setup.publisher.disk().volume(), &asked.digest) {
-            Ok(report) => report,
-            Err(error) => return self.fault("hear", Some(format!("the proxy's side gives no good answer: {error:#}"))),
-        };
-        if report.is_none() || report == asked.report {
-            return self.fault("hear", None);
-        }
-        let again = asked.report.as_ref().is_some_and(|former| former.outcome == Outcome::Accepted);
-        asked.report.clone_from(&report);
-        let Some(report) = report else { return false };
-        let release = asked.digest.short().to_owned();
-        match (report.outcome, report.class) {
-            (Outcome::Accepted, _) => {
-                info!(release, ms.test = report.timings.validate, ms.reload = report.timings.reload, "in force");
-                self.good = Some((asked.digest.clone(), asked.good()));
-                self.unusable = asked.unusable(&report, &self.setup.flags);
-                if !again {
-                    self.quarantine.accepted(&asked.held, self.good.as_ref().map(|(_, good)| good));
-                }
-                self.clean_up();
-                self.fault("agent", None);
-                self.translate_again();
-            }
-            (Outcome::Rejected, Some(FaultClass::Content) | None) => {
-                let line = report.file.as_deref().zip(report.line);
-                let blamed = line.and_then(|(file, line)| asked.source_map.blame(file, line)).cloned();
-                warn!(release, blamed = blamed.as_ref().map(ToString::to_string), "refused: {}", report.message);
-                let good = self.good.as_ref().map(|(_, good)| good);
-                self.quarantine.refused(&asked.attempt, &asked.held, blamed.as_ref(), &report.message, good);
-                self.translate_again();
-            }
-            (Outcome::Rejected | Outcome::Retrying, _) => {
-                let words = format!("the proxy cannot take up release {release} at the moment: {}", report.message);
-                self.fault("agent", Some(words));
-            }
-        }
-        true
-    }
-
-    /// Reads the agent's answer to a test.
-    fn hear_of_trial(&mut self) -> bool {
-        let wanted = self.quarantine.question().map(|(_, subjects)| subjects);
-        if self.trial.as_ref().is_some_and(|(_, subjects)| Some(subjects) != wanted.as_ref()) {
-            // Whom it was about has changed meanwhile.
-            self.trial = None;
-            return true;
-        }
-        let Some((digest, subjects)) = &self.trial else { return false };
-        let report = match reports::report(self.setup.publisher.disk().volume(), digest) {
-            Ok(Some(report)) => report,
-            Ok(None) => return false,
-            Err(error) => return self.fault("hear", Some(format!("the proxy's side gives no good answer: {error:#}"))),
-        };
-        let answer = match (report.outcome, report.class) {
-            (Outcome::Accepted, _) => Ok(()),
-            (Outcome::Rejected, Some(FaultClass::Content) | None) => Err(report.message),
-            // Blames nobody; the agent tries again.
-            (Outcome::Rejected | Outcome::Retrying, _) => return false,
-        };
-        info!(objects = subjects.len(), passed = answer.is_ok(), "tested for what the proxy refuses");
-        self.trial = None;
-        self.quarantine.answer(answer, self.good.as_ref().map(|(_, good)| good));
-        self.translate_again();
-        true
-    }
-
     fn write_live(&mut self) -> bool {
         let Some(newest) = self.newest.as_mut().filter(|newest| !newest.live) else { return false };
         match self.live.write(&newest.attempt.config) {
@@ -306,22 +238,6 @@ impl Reconciler {
                 false
             }
         }
-    }
-
-    /// Enlarges what the proxy has run out of with the release that was asked for, in the next one.
-    fn grow(&mut self) -> bool {
-        // What is not readable is told by `clean_up`.
-        let Ok(Some(info)) = reports::proxy_info(self.setup.publisher.disk().volume()) else { return false };
-        let (Some(asked), Some(newest)) = (&self.asked, &mut self.newest) else { return false };
-        let mut grown = false;
-        for (name, _) in info.full.iter().filter(|(_, digest)| **digest == asked.digest) {
-            if self.doublings.grow(name, &asked.doublings) {
-                warn!(zone = name, release = asked.digest.short(), "the proxy's shared memory is full; doubling it");
-                grown = true;
-            }
-        }
-        newest.published &= !grown;
-        grown
     }
 
     /// Renders the newest configuration and asks for it, unless something speaks against it.
@@ -511,27 +427,6 @@ impl Reconciler {
             }
         }
         false
-    }
-}
-
-impl Asked {
-    /// What the proxy has taken, if it has taken this.
-    fn good(&self) -> Good {
-        let mut ingresses = self.attempt.snapshot.ingresses.clone();
-        for (name, form) in &self.held.0 {
-            match form {
-                Form::Former(form) => drop(ingresses.insert(name.clone(), form.clone())),
-                Form::Closed | Form::LeftOut => drop(ingresses.remove(name)),
-            }
-        }
-        Good { config: self.attempt.config.clone(), ingresses }
-    }
-
-    /// What the proxy's side cannot use, although it has taken the release.
-    fn unusable(&self, report: &Report, flags: &Flags) -> Option<Problem> {
-        let path = self.attempt.config.globals.logging.access_path.as_ref()?;
-        let config_map = flags.config_map_of(&self.attempt.snapshot)?;
-        Some(logging::cannot_open(&config_map, path, report.access_log.as_deref()?))
     }
 }
 
