@@ -58,7 +58,7 @@
 //! | `status` | what the API server is told: addresses, Events, who leads |
 //! | `admission` | the webhook, which answers from the core alone |
 //! | `server`, `metrics`, `telemetry` | health, numbers, logs |
-//! | `agent` | the proxy's side: process 1, testing, reloading and watching the proxy, answering its DNS |
+//! | `agent` | the proxy's side: process 1, testing, reloading and watching the proxy, serving it what changes (DNS for nginx, xDS for Envoy) |
 //! | `cli` | one file a command; it wires and decides nothing |
 //! | `fault` | places where a test makes a process die; nothing at all in other builds |
 //!

@@ -5,6 +5,7 @@
 //! a certificate that changed, a word of Envoy. Whether a release is good is for the caller to conclude from
 //! [`Progress`].
 
+mod channel;
 pub mod kind;
 mod live;
 pub mod session;
