@@ -9,18 +9,19 @@ use coxswain::annotations::rate::Rate;
 use coxswain::annotations::rewrite::Rewrite;
 use coxswain::annotations::source_range::SourceRange;
 use coxswain::model::{Action, ProxyConfig, Route};
-use coxswain::problem::{Problem, Reason, Severity};
+use coxswain::problem::{Kind, Problem, Reason, Severity, Subject};
 use coxswain::render::{Doublings, History, RelativePath, Release, render, render_trial};
 use coxswain::value::Value as _;
-use coxswain::value::number::Count;
+use coxswain::value::number::{Count, Seconds};
 use coxswain::value::regex::Regex;
+use coxswain::value::tls::TlsVersion;
 use coxswain::volume::{Certificates, Endpoints, Protocol, ProxyKind};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 use prost::Message as _;
 use serde_json::Value;
 
-use crate::support::model::{config, host, ingress, route, upstream, value};
+use crate::support::model::{config, host, ingress, path, route, upstream, value};
 use crate::support::objects::service_at;
 use crate::support::{Ingress, parts, standalone};
 
@@ -150,6 +151,51 @@ fn a_rewrite_that_envoy_cannot_read_closes_the_route() {
     assert!(problems.iter().any(|p| p.reason == Reason::ProxyCannot && p.effect.contains("503")), "{problems:?}");
     let answers = answers(&config([host("a.test", [rewriting])], [used]), "a.test");
     assert!(answers[0].1.contains("status: 503"), "{answers:?}");
+}
+
+#[test]
+fn what_envoy_does_otherwise_is_told_once_on_the_object_that_asks() {
+    let (action, used) = web();
+    let usual = route("/usual", action.clone());
+    let mut unusual = route("/unusual", action.clone());
+    unusual.source = Some(ingress("shop/unusual"));
+    unusual.policies.rate = Rate { kilobytes: Count::new(7), after: Count::new(3) };
+    unusual.policies.buffering.responses = true;
+    unusual.policies.retries.timeout = Seconds::new(9);
+    unusual.policies.timeouts.connect = Seconds::new(2);
+    unusual.policies.timeouts.send = Seconds::new(30);
+    let again = Route { path: path("/again"), ..unusual.clone() };
+    let (_, problems) = rendered(&config([host("a.test", [usual, unusual, again])], [used]));
+    let told: Vec<_> = problems.iter().map(|problem| (problem.severity, problem.message.as_str())).collect();
+    let notice = Severity::Notice;
+    assert_eq!(
+        told,
+        [
+            (notice, "limit-rate-after: Envoy cannot send the first 3 KiB of an answer faster"),
+            (notice, "proxy-connect-timeout is 2s here and 5s elsewhere, but Envoy has one for each Service"),
+            (notice, "proxy-next-upstream-timeout: Envoy cannot end all tries together after 9s"),
+            (notice, "proxy-send-timeout is 30s and proxy-read-timeout 60s, but Envoy has one for both directions"),
+        ]
+    );
+    assert!(problems.iter().all(|problem| problem.subject == ingress("shop/unusual")), "{problems:?}");
+}
+
+#[test]
+fn settings_that_envoy_cannot_follow_are_told_on_the_config_map() {
+    let mut model = config([], []);
+    let map = Subject { kind: Kind::ConfigMap, object: value("ops/settings"), uid: None };
+    model.globals_source = Some(map.clone());
+    model.globals.client_tls.protocols = vec![TlsVersion::V1_0, TlsVersion::V1_2, TlsVersion::V1_3];
+    model.globals.client_tls.ciphers = value("DHE-RSA-AES128-GCM-SHA256");
+    model.globals.connections.server_tokens = true;
+    model.globals.logging.format = Some(value("$status $pid"));
+    let (_, problems) = rendered(&model);
+    let fields: BTreeSet<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
+    let wanted = ["data[log-format-upstream]", "data[server-tokens]", "data[ssl-ciphers]", "data[ssl-protocols]"];
+    assert_eq!(fields, wanted.into());
+    assert!(problems.iter().all(|problem| problem.subject == map && problem.reason == Reason::ProxyCannot));
+    let text = standalone::parts(&model).2.to_string();
+    assert!(text.contains(r#""tls_minimum_protocol_version":"TLSv1_2""#), "no version that nobody asked for: {text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What holds for every input, shown on many: hostile text stays text, order does not matter, and nginx takes whatever
 //! we accept.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::LazyLock;
@@ -20,8 +20,8 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value as Json, json};
 
 use crate::support::model::{Stage, config, host, route, upstream, value};
-use crate::support::parts;
 use crate::support::tokens::{self, Directive, Token, directives};
+use crate::support::{parts, standalone};
 
 /// Pieces of text that mean something to nginx, YAML, shells, terminals or regular expressions.
 const PIECES: &[&str] = &[
@@ -314,7 +314,7 @@ fn is_harmless(directive: &Directive, model: &ProxyConfig) -> bool {
 
 #[test]
 fn hostile_objects_give_files_of_the_usual_shape_that_nginx_takes() {
-    let nginx = parts::nginx();
+    let (nginx, envoy) = (parts::nginx(), parts::envoy());
     let folder = tempfile::tempdir().unwrap();
     let objects: Vec<Json> = OBJECTS.as_array().unwrap().clone();
     let mut all = Vec::new();
@@ -335,6 +335,7 @@ fn hostile_objects_give_files_of_the_usual_shape_that_nginx_takes() {
     let known: BTreeSet<_> = tokens::shapes(texts.iter().map(String::as_str)).into_iter().map(any_number).collect();
 
     let everything = RefCell::new(String::new());
+    let turn = Cell::new(0_u32);
     let strategy = prop::collection::vec((any::<Index>(), hostile(), 0..3_u8), 1..5);
     runner(192)
         .run(&strategy, |changes| {
@@ -354,6 +355,10 @@ fn hostile_objects_give_files_of_the_usual_shape_that_nginx_takes() {
             }
             if let Some(nginx) = &nginx {
                 Stage::new(&rendering).test(nginx, "nginx.conf").map_err(TestCaseError::fail)?;
+            }
+            // Envoy takes its time to start: it sees every fourth.
+            if let Some(envoy) = envoy.as_ref().filter(|_| turn.replace(turn.get() + 1) % 4 == 0) {
+                standalone::tested(envoy, &model).map_err(TestCaseError::fail)?;
             }
             everything.borrow_mut().push_str(&text);
             Ok(())
@@ -391,6 +396,8 @@ fn the_order_of_the_input_never_changes_a_byte() {
     let folder = tempfile::tempdir().unwrap();
     let objects: Vec<Json> = OBJECTS.as_array().unwrap().clone();
     let expected = text(&render(&translated(&objects, folder.path()), ProxyKind::Nginx, &History::default()).unwrap());
+    let envoy = |model: &_| render(model, ProxyKind::Envoy, &History::default()).unwrap().release.digest;
+    let expected_of_envoy = envoy(&translated(&objects, folder.path()));
     let slices = objects.iter().position(|object| object["kind"] == "EndpointSlice").unwrap();
     let endpoints = objects[slices]["endpoints"].as_array().unwrap().clone();
     let ingress = objects.iter().position(|object| object["metadata"]["name"] == "web").unwrap();
@@ -407,9 +414,10 @@ fn the_order_of_the_input_never_changes_a_byte() {
                     _ => {}
                 }
             }
-            let rendering =
-                render(&translated(&objects, folder.path()), ProxyKind::Nginx, &History::default()).unwrap();
+            let model = translated(&objects, folder.path());
+            let rendering = render(&model, ProxyKind::Nginx, &History::default()).unwrap();
             prop_assert_eq!(text(&rendering), expected.as_str());
+            prop_assert_eq!(envoy(&model), expected_of_envoy.clone());
             Ok(())
         })
         .unwrap();
