@@ -357,7 +357,7 @@ fn hostile_objects_give_files_of_the_usual_shape_that_nginx_takes() {
                 Stage::new(&rendering).test(nginx, "nginx.conf").map_err(TestCaseError::fail)?;
             }
             // Envoy takes its time to start: it sees every fourth.
-            if let Some(envoy) = envoy.as_ref().filter(|_| turn.replace(turn.get() + 1) % 4 == 0) {
+            if let Some(envoy) = envoy.as_ref().filter(|_| turn.replace(turn.get() + 1).is_multiple_of(4)) {
                 standalone::tested(envoy, &model).map_err(TestCaseError::fail)?;
             }
             everything.borrow_mut().push_str(&text);
