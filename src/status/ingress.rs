@@ -25,6 +25,9 @@ const FLIPS: u32 = 3;
 /// For how long.
 const TRUCE: Duration = Duration::from_secs(300);
 
+/// How soon something that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Writes statuses while we lead.
 pub struct Writer {
     /// The API server.
@@ -49,16 +52,14 @@ impl Writer {
             let mut again = self.interval;
             if *leads.borrow_and_update() {
                 // Before the first outcome nobody knows whose an Ingress is.
-                if let Some(outcome) = outcome
-                    && let Some(wanted) = self.addresses(&mut nodes).await
-                {
+                if let Some(outcome) = outcome {
                     let failed = tokio::select! {
-                        failed = self.write(&outcome, &wanted, &mut fights) => failed,
+                        failed = self.look(&outcome, &mut nodes, &mut fights) => failed,
                         // Thousands may wait to be written: they are another replica's from now on.
                         () = lost(leads.clone()) => continue,
                     };
                     if failed {
-                        again = again.min(Duration::from_secs(2));
+                        again = again.min(AGAIN);
                     }
                 }
             } else {
@@ -73,6 +74,20 @@ impl Writer {
             if end {
                 return;
             }
+        }
+    }
+
+    /// Looks which addresses there are and writes them. Returns whether something is worth another try soon.
+    async fn look(
+        &self,
+        outcome: &Outcome,
+        nodes: &mut Option<(Instant, BTreeSet<Address>)>,
+        fights: &mut BTreeMap<ObjectName, Fight>,
+    ) -> bool {
+        match self.addresses(nodes).await {
+            Some(wanted) => self.write(outcome, &wanted, fights).await,
+            // A Service that is not there yet tells by itself when it is.
+            None => matches!(self.source, Source::Nodes { .. }),
         }
     }
 
@@ -94,7 +109,10 @@ impl Writer {
                 {
                     return Some(known.clone());
                 }
-                match address::of_nodes(&self.client, pod, *internal).await {
+                let asked = tokio::time::timeout(PATIENCE, address::of_nodes(&self.client, pod, *internal)).await;
+                match asked.unwrap_or_else(|_| Err(anyhow::anyhow!("the API server does not answer"))) {
+                    // Nobody is ready, not even we: statuses stay as they are until somebody is.
+                    Ok(found) if found.is_empty() => None,
                     Ok(found) => {
                         *nodes = Some((Instant::now(), found.clone()));
                         Some(found)

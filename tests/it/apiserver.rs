@@ -4,6 +4,7 @@ mod admission;
 mod faults;
 mod leading;
 mod replica;
+mod rights;
 mod running;
 mod telling;
 mod watching;

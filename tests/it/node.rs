@@ -91,7 +91,8 @@ fn an_installation_serves_and_tells_loses_no_request_whatever_restarts_or_dies_a
     node.inside(async || {
         let service = address(&node);
         served(&node, service, HOST).await;
-        shown(&node, service).await;
+        fenced(&node);
+        shown(&node, &service.ip().to_string()).await;
         mistakes_are_denied(&node).await;
 
         let load = Traffic::start(service);
@@ -194,11 +195,30 @@ async fn served(node: &Node, at: SocketAddr, host: &str) {
     assert_eq!(tls.get(host, "/").await.who(), "web", "over TLS");
 }
 
+/// The proxy's container has no token, and neither side can write what the other one takes as its own.
+fn fenced(node: &Node) {
+    for replica in replicas(node) {
+        let proxy = format!("/proc/{}/root", agent(node, &replica).expect("an agent"));
+        let tasks = node.exec(&["ctr", "-n", "k8s.io", "tasks", "ps", &replica.controller]);
+        let controller = tasks.lines().filter_map(|line| line.split_whitespace().next()?.parse::<u32>().ok()).next();
+        let controller = format!("/proc/{}/root", controller.expect("a controller"));
+        let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+        node.exec(&["test", "-s", &format!("{controller}{token}")]);
+        node.try_exec(&["test", "-e", &format!("{proxy}{token}")]).expect_err("a token beside the proxy");
+        for path in ["/proxy/bin/x", "/proxy/in/x", "/x"] {
+            let said = node.try_exec(&["touch", &format!("{proxy}{path}")]).expect_err(path);
+            assert!(said.contains("Read-only file system"), "{said}");
+        }
+        let said = node.try_exec(&["touch", &format!("{controller}/proxy/out/x")]).expect_err("out/");
+        assert!(said.contains("Read-only file system"), "{said}");
+    }
+}
+
 /// The address stands where owners look, and so does what became of the Ingress.
-async fn shown(node: &Node, service: SocketAddr) {
+async fn shown(node: &Node, address: &str) {
     slowly("kubectl get ingress shows the address", async || {
         let table = node.kubectl(&["get", "ingress", "web"]);
-        wait::check(table.contains(&service.ip().to_string()), || table)
+        wait::check(table.contains(address), || table)
     })
     .await;
     slowly("kubectl describe ingress tells", async || {
@@ -224,9 +244,8 @@ async fn upgraded(node: &Node, service: SocketAddr) {
     let upload = Request::new("POST", HOST, "/").body(vec![b'x'; 2048]);
     assert_eq!(Client::new(service).send(&upload).await.status, 200);
     node.install(&[
-        "controller.config.proxy-body-size=1k",
-        "controller.podLabels.new=yes",
-        "controller.replicaCount=3",
+        "controller.config.proxy-body-size=1k,controller.podLabels.new=yes",
+        "controller.replicaCount=3,controller.publishService.enabled=false",
     ]);
     let pods = |label: &str| {
         let list = ["get", "pods", "-n", "coxswain", "-o", "name", "-l"];
@@ -242,6 +261,8 @@ async fn upgraded(node: &Node, service: SocketAddr) {
         wait::check(status == 413, || status.to_string())
     })
     .await;
+    // Where no Service is published, the nodes are.
+    shown(node, "10.200.0.1").await;
 }
 
 /// The last replica takes the addresses along; then everything goes.

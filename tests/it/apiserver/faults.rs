@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use coxswain::problem::Reason;
 use coxswain::status::address::{Address, Source};
 use coxswain::status::{Outcome, Version, ingress as statuses};
 use coxswain::watch::cluster::{Cluster, Options};
@@ -62,6 +63,29 @@ async fn a_list_that_breaks_off_adds_and_removes_nothing_until_one_is_whole() {
     server.apply(&ingress("shop", "c", "c.example.com"));
     holds(&cluster, &["shop/a", "shop/b", "shop/c"], &["shop/a", "shop/b"]).await;
     assert_eq!(left(&cuts), 0, "two lists broke off again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_does_not_fit_its_kind_is_told_and_left_out_and_no_other() {
+    let Some(server) = ApiServer::start() else { return };
+    server
+        .apply(&(namespace("shop") + &ingress("shop", "a", "a.example.com") + &ingress("shop", "b", "b.example.com")));
+    // The API server stores no such object: of a later version of Kubernetes, perhaps.
+    let client = server
+        .client_with(|request| {
+            lists_ingresses(request).then_some(Fault::Rewritten("\"host\":\"a.example.com\"", "\"host\":{\"a\":1}"))
+        })
+        .await;
+    let cluster = Cluster::start(&client, Options::default());
+    holds(&cluster, &["shop/b"], &[]).await;
+    let problems = cluster.snapshot().expect("listed").problems;
+    let [only] = &problems[..] else { panic!("one problem: {problems:?}") };
+    assert_eq!((only.reason, only.subject.object.to_string()), (Reason::MalformedObject, "shop/a".to_owned()));
+    assert!(only.subject.uid.is_some() && only.message.contains("Expected a string"), "{only:?}");
+    // As soon as it fits, it is there.
+    server.kubectl(&["annotate", "ingress", "a", "-n", "shop", "note=x"]);
+    holds(&cluster, &["shop/a", "shop/b"], &["shop/b"]).await;
+    assert_eq!(cluster.snapshot().expect("listed").problems, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,11 @@ impl Replica {
         end(&mut self.controller, Signal::SIGKILL);
     }
 
+    /// Ends the controller in peace: it says farewell.
+    pub fn stop_controller(&mut self) {
+        end(&mut self.controller, Signal::SIGTERM);
+    }
+
     /// Starts the controller again, as the kubelet would. Its log begins anew.
     pub fn start_controller(&mut self) {
         let ports = [self.http, self.https, self.ready, self.health];
@@ -115,7 +120,7 @@ impl Drop for Replica {
 
 fn controller(folder: &Path, pod: &str, flags: &[String], [http, https, ready, health]: [u16; 4]) -> Command {
     let mut run = Command::new(env!("CARGO_BIN_EXE_coxswain"));
-    run.args(["run", "--election-id=coxswain-leader", "--election-ttl=6s", "--publish-status-address=192.0.2.1"])
+    run.args(["run", "--election-id=coxswain-leader", "--election-ttl=6s"])
         .arg(format!("--kubeconfig={}", folder.join("kubeconfig").display()))
         .arg(format!("--proxy-dir={}", folder.join("proxy").display()))
         .arg(format!("--http-port={http}"))
@@ -126,6 +131,9 @@ fn controller(folder: &Path, pod: &str, flags: &[String], [http, https, ready, h
         .arg(format!("--debug-socket={}", folder.join("debug.sock").display()))
         .args(flags)
         .envs([("POD_NAME", pod), ("POD_NAMESPACE", "own")]);
+    if !flags.iter().any(|flag| flag.starts_with("--publish-status-address")) {
+        run.arg("--publish-status-address=192.0.2.1");
+    }
     run
 }
 
@@ -147,7 +155,12 @@ fn end(child: &mut Child, signal: Signal) {
 /// What a test of replicas needs, or `None` after the reason has been printed: an API server, nginx, and a pod at an
 /// address that EndpointSlices take (they refuse loopback).
 pub async fn parts() -> Option<(ApiServer, PathBuf, Pod)> {
-    let (server, nginx) = (ApiServer::start()?, parts::nginx()?);
+    beside(ApiServer::start()?).await
+}
+
+/// The rest of [`parts`] beside an API server that is there.
+pub async fn beside(server: ApiServer) -> Option<(ApiServer, PathBuf, Pod)> {
+    let nginx = parts::nginx()?;
     parts::part("helm", "helm")?;
     let Some(own) = net::outside() else {
         eprintln!("skipped: this machine has no address but loopback");

@@ -1,5 +1,6 @@
 //! A real API server: etcd and kube-apiserver with RBAC, and nothing else.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,6 +32,34 @@ impl ApiServer {
         let server = Self { folder: tempfile::tempdir().expect("a folder"), port: net::port() };
         server.resume();
         Some(server)
+    }
+
+    /// Starts one that notes every request of `user`, or `None` after the reason has been printed.
+    pub fn start_audited(user: &str) -> Option<Self> {
+        let server = Self::start()?;
+        let policy = serde_json::json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata", "users": [user]}, {"level": "None"}],
+        });
+        std::fs::write(server.folder.path().join("audit.yaml"), policy.to_string()).expect("written");
+        server.interrupt();
+        server.resume();
+        Some(server)
+    }
+
+    /// What was asked for with success in an audited one, as `verb group/resource`, a subresource included.
+    pub fn asked(&self) -> BTreeSet<String> {
+        let log = std::fs::read_to_string(self.folder.path().join("audit.log")).unwrap_or_default();
+        let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let good = entries.filter(|entry| entry["responseStatus"]["code"].as_u64().is_some_and(|code| code < 400));
+        good.filter(|entry| entry["objectRef"].is_object())
+            .map(|entry| {
+                let text = |field: &str| entry["objectRef"][field].as_str().unwrap_or_default().to_owned();
+                let part = Some(text("subresource")).filter(|part| !part.is_empty()).map(|part| format!("/{part}"));
+                let verb = entry["verb"].as_str().unwrap_or_default();
+                format!("{verb} {}/{}{}", text("apiGroup"), text("resource"), part.unwrap_or_default())
+            })
+            .collect()
     }
 
     /// Ends it, as a crash of the whole control plane would. [`Self::resume`] brings it back with its data.
@@ -169,6 +198,9 @@ impl ApiServer {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/parts/apiserver");
         let mut command = Command::new(script);
         command.arg(verb).arg(self.folder.path()).env("PORT", self.port.to_string());
+        if verb == "start" && self.folder.path().join("audit.yaml").exists() {
+            command.args(["--audit-policy-file=audit.yaml", "--audit-log-path=audit.log"]);
+        }
         if let Some(bin) = part("apiserver", "etcd").as_deref().and_then(Path::parent) {
             let path = std::env::var("PATH").unwrap_or_default();
             command.env("PATH", format!("{}:{path}", bin.display()));
@@ -184,6 +216,8 @@ pub enum Fault {
     Refused(u16),
     /// The connection breaks in the middle of the answer.
     Cut,
+    /// The answer says the second where it would say the first.
+    Rewritten(&'static str, &'static str),
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
@@ -200,10 +234,14 @@ async fn spoiled(inner: Client, fault: Option<Fault>, request: Request<Body>) ->
         return Ok(answer);
     }
     let (head, body) = inner.send(request).await?.into_parts();
-    if fault.is_none() {
+    let Some(fault) = fault else {
         return Ok(Response::from_parts(head, body.map_err(Into::into).boxed_unsync()));
-    }
+    };
     let all = body.collect().await?.to_bytes();
+    if let Fault::Rewritten(from, to) = fault {
+        let text = String::from_utf8_lossy(&all).replace(from, to);
+        return Ok(Response::from_parts(head, whole(text.into())));
+    }
     let half = Ok(Frame::data(all.slice(..all.len() / 2)));
     let frames = futures::stream::iter([half, Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())]);
     Ok(Response::from_parts(head, StreamBody::new(frames).boxed_unsync()))
