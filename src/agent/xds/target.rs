@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
-use envoy_types::pb::envoy::config::core::v3::address;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{Address, address};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
 use prost::Message;
@@ -90,7 +90,7 @@ impl Target {
     /// Where the listeners listen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let listeners = self.resources.get(&Kind::Listener).into_iter().flat_map(BTreeMap::values);
-        listeners.filter_map(|listener| address(listener)).collect()
+        listeners.flat_map(|listener| addresses(listener)).collect()
     }
 
     /// What `old` has not or has otherwise, and what only `old` has.
@@ -113,10 +113,16 @@ fn service(resource: &Resource) -> anyhow::Result<Option<String>> {
     Ok(Some(named.unwrap_or(cluster.name)))
 }
 
-/// Where a listener listens, if it is a port.
-fn address(resource: &Resource) -> Option<SocketAddr> {
-    let listener = Listener::decode(resource.resource.as_ref()?.value.as_slice()).ok()?;
-    let address::Address::SocketAddress(at) = listener.address?.address? else { return None };
+/// Where a listener listens, as far as these are ports.
+fn addresses(resource: &Resource) -> Vec<SocketAddr> {
+    let listener = resource.resource.as_ref().and_then(|any| Listener::decode(any.value.as_slice()).ok());
+    let Some(listener) = listener else { return vec![] };
+    let further = listener.additional_addresses.into_iter().filter_map(|additional| additional.address);
+    listener.address.into_iter().chain(further).filter_map(socket).collect()
+}
+
+fn socket(address: Address) -> Option<SocketAddr> {
+    let address::Address::SocketAddress(at) = address.address? else { return None };
     let PortSpecifier::PortValue(port) = at.port_specifier? else { return None };
     Some(SocketAddr::new(at.address.parse().ok()?, u16::try_from(port).ok()?))
 }
