@@ -91,15 +91,15 @@ async fn an_nginx_that_outlived_everybody_is_gone_on_with() {
     let Some((mut sidecar, _)) = Sidecar::serving("one").await else { return };
     let traffic = sidecar.traffic();
     let (init, proper, master) = (sidecar.init(), sidecar.proper().await, sidecar.master().await);
-    // Stopped first, or the agent would end nginx when process 1 dies. All its threads must have heard of it.
-    kill(proper, Signal::SIGSTOP).unwrap();
+    // Stopped, process 1 starts no other agent; and the agent dies first, or it would end nginx when process 1 dies.
+    kill(init, Signal::SIGSTOP).unwrap();
     eventually("a standstill", async || {
-        let stat = fs::read_to_string(format!("/proc/{proper}/stat")).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
         check(stat.contains(") T "), || stat)
     })
     .await;
-    kill(init, Signal::SIGKILL).unwrap();
     kill(proper, Signal::SIGKILL).unwrap();
+    kill(init, Signal::SIGKILL).unwrap();
     sidecar.ended().await;
     sidecar.start();
     let next = sidecar.publish(&Release::saying("two"));
