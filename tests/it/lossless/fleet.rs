@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::wait::{check, eventually};
+use crate::support::wait::{check, eventually, lasting};
 use crate::support::{Answer, Client, Connection, Lost, Request};
 
 /// What a client does between two requests. Idle connections are the ones that a reload may cut.
@@ -267,7 +267,7 @@ impl Member {
             for request in &requests {
                 self.ask(client, &mut open, request).await;
                 open = open.filter(|_| kept);
-                tokio::time::sleep(THINKING).await;
+                lasting(THINKING).await;
             }
         }
     }
@@ -366,7 +366,7 @@ impl Member {
                         return own.tally;
                     }
                 }
-                tokio::time::sleep(THINKING).await;
+                lasting(THINKING).await;
             }
         }
         own.tally
@@ -404,7 +404,7 @@ impl Member {
         stream.write_all(head.as_bytes()).await?;
         for _ in 0..PIECES {
             stream.write_all(&[b'x'; 1000]).await?;
-            tokio::time::sleep(PIECE).await;
+            lasting(PIECE).await;
         }
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
@@ -426,7 +426,7 @@ impl Member {
                 Some(Ok(message)) if message.to_text().is_ok_and(|text| text.ends_with(&said)) => {}
                 other => return self.failed(format!("a WebSocket after {said} messages: {other:?}")),
             }
-            tokio::time::sleep(PIECE).await;
+            lasting(PIECE).await;
         }
     }
 }

@@ -11,7 +11,7 @@ use super::processes;
 use crate::agent::fixture::{Release, Sidecar};
 use crate::support::certificates::Authority;
 use crate::support::objects::service;
-use crate::support::wait::check;
+use crate::support::wait::{check, lasting};
 use crate::support::{Client, Ingress, Pod, Run, eventually, net};
 
 const UPSTREAM: &str = "3fa9-default-web-80";
@@ -106,7 +106,7 @@ async fn an_agent_that_stands_still_for_a_minute_costs_nothing_and_knows_everyth
     kill(agent, Signal::SIGSTOP).unwrap();
     sidecar.endpoints(UPSTREAM, &[pods[1].address]);
     // The minute is the fault itself: after it nginx has given up its question and would ask again after another one.
-    tokio::time::sleep(Duration::from_secs(62)).await;
+    lasting(Duration::from_secs(62)).await;
     traffic.goes_on(100).await;
     assert_eq!(pods[1].answered(), 0, "nobody could know");
     kill(agent, Signal::SIGCONT).unwrap();

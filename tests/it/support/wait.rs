@@ -33,6 +33,11 @@ pub fn within<T>(
     }
 }
 
+/// Lets time pass that is part of what is tested: how long a client thinks, or a fault lasts. Never a wait for an effect.
+pub async fn lasting(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// `Ok` when `good`, else the reason. For probes.
 pub fn check(good: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if good { Ok(()) } else { Err(why()) }
