@@ -3,7 +3,7 @@
 //! [`bootstrap`] is what Envoy is started with. A [`listener`] reads requests ([`manager`]), lets them pass its filters
 //! ([`filter`]: [`headers`], the script at the edge) and looks into the one table of routes ([`hosts`]), where
 //! [`content`] says what becomes of each route of ours; a [`cluster`] is an upstream. Endpoints and certificates come from
-//! the agent, out of `live/`. [`fixed`] is all of it in one file, for Envoy's own test.
+//! the agent, out of `live/`. [`mod@fixed`] is all of it in one file, for Envoy's own test.
 //!
 //! Resources are typed values all the way. What Envoy looks into for commands or expressions is made in one place each:
 //! [`make::literal`], [`path`], [`expression`]. What it cannot do is told by [`problems`].

@@ -52,7 +52,7 @@ pub(super) fn everything(client: &Client, shared: &Arc<Shared>, options: &Option
     watches.set
 }
 
-/// Starts the watches of a [`Cluster`].
+/// Starts the watches of a [`Cluster`](super::Cluster).
 struct Watches<'a> {
     client: &'a Client,
     shared: &'a Arc<Shared>,
