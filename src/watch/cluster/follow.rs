@@ -258,7 +258,8 @@ fn replace<K: Watched>(
     }
 }
 
-/// Notes why a scope cannot be listed. A scope that was listed once keeps its objects, whatever happens.
+/// Notes why a scope cannot be listed. A scope that was listed once keeps its objects, whatever happens, and one that is
+/// out of force stays so.
 fn fail(shared: &Arc<Shared>, scope: &Scope, error: &watcher::Error) {
     let why = error.to_string();
     let refusal = refusal(error);
@@ -269,6 +270,8 @@ fn fail(shared: &Arc<Shared>, scope: &Scope, error: &watcher::Error) {
             tracing::warn!(kind = %scope.kind, error = %why, "a watch failed; the objects known so far stay in force");
             return;
         }
+        // Out of force it stays, until it is listed: an API server that is away must not hold up the others again.
+        Listing::Refused { .. } if !refusal && !listing.blocks(Instant::now()) => return,
         Listing::Refused { since, .. } => Some(*since),
         Listing::Pending | Listing::Failing { .. } => None,
     };
